@@ -1,0 +1,40 @@
+"""
+The Flux side of pygan: the recipes as Flux Chains, the keyed draws, the stack that runs them, and what it needs to
+work without Python (IDX, PNG, traces). Arrays inside are Flux's: images `(W, H, C, N)`, features `(F, N)`.
+
+"Wire" arrays are what crosses to Python and to disk: column-major arrays whose axes are PyTorch's in reverse, so
+their bytes are PyTorch's row-major bytes.
+"""
+module PyganFlux
+
+using ChainRulesCore: ignore_derivatives
+using Dates
+using Flux
+using Flux: Chain, BatchNorm, Conv, ConvTranspose, Dense, Dropout, leakyrelu, relu
+using Flux.Losses: logitbinarycrossentropy
+using JSON
+using LinearAlgebra: BLAS
+using Mmap
+using NNlib
+using Optimisers
+using SHA: sha256
+using TOML
+using Zlib_jll: libz
+
+const SHARE = joinpath(@__DIR__, "..", "share")
+
+include("draws.jl")
+include("layouts.jl")
+include("sketches.jl")
+include("safetensors.jl")
+include("dropout.jl")
+include("recipes/flux_tutorial.jl")
+include("stack.jl")
+include("state.jl")
+include("data.jl")
+include("pictures.jl")
+include("traces.jl")
+include("training.jl")
+include("worker.jl")
+
+end

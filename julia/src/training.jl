@@ -1,0 +1,75 @@
+# Training without Python: what train.jl calls.
+
+config_dict(config) = Dict{String,Any}(string(name) => getfield(config, name) for name in fieldnames(typeof(config)))
+
+const RECIPES = Dict("flux_tutorial" => FluxTutorial)
+
+"The config that Python's `to_dict` described; unknown keys are errors."
+function config_from_dict(values::AbstractDict)
+    kind = get(RECIPES, get(values, "recipe", ""), nothing)
+    isnothing(kind) && error("no recipe $(get(values, "recipe", nothing)); known: $(join(keys(RECIPES), ", "))")
+    unknown = setdiff(keys(values), string.(fieldnames(kind)))
+    isempty(unknown) || error("unknown config keys: $(join(unknown, ", "))")
+    convert_to(name, value) = convert(fieldtype(kind, name), value)
+    return kind(; (Symbol(k) => convert_to(Symbol(k), v) for (k, v) in values)...)
+end
+
+"Versions, threads and device, for traces and reports."
+function describe()
+    packages = (Flux=Flux, NNlib=NNlib, Optimisers=Optimisers, Zygote=Flux.Zygote, PyganFlux=@__MODULE__)
+    return Dict{String,Any}(
+        "julia" => string(VERSION),
+        "packages" => Dict(string(name) => string(pkgversion(package)) for (name, package) in pairs(packages)),
+        "julia_threads" => Threads.nthreads(),
+        "blas_threads" => BLAS.get_num_threads(),
+        "blas" => [basename(lib.libname) for lib in BLAS.get_config().loaded_libs],
+        "cpu" => Sys.cpu_info()[1].model,
+        "cpu_name" => Sys.CPU_NAME,
+        "llvm" => string(Base.libllvm_version),
+    )
+end
+
+"The latent vectors of every picture (latent_dim, grid^2)."
+fixed_latent(config) = normal(Draws(config.seed), "fixed_latent", (config.latent_dim, config.grid^2))
+
+"""
+Train on IDX images for `steps` steps; write pictures as PNG and a trace into `out`. `report(step, losses)` is called
+after each step. Step numbers and picture names are the article's: the picture of step s is drawn after s + 1 updates,
+the last one is numbered by the total.
+"""
+function train(config, images_path, out; steps, capture=(), command="", report=(step, losses) -> nothing)
+    bytes = read_images(images_path)
+    stack = FluxStack(config)
+    draws = Draws(config.seed)
+    latent = fixed_latent(config)
+    header = Dict{String,Any}(
+        "stack" => "flux",
+        "config" => config_dict(config),
+        "data" => Dict("name" => basename(images_path), "images" => size(bytes, 3), "sha256" => bytes2hex(sha256(vec(bytes)))),
+        "environment" => describe(),
+        "command" => command,
+        "recorded" => string(now(UTC)),
+    )
+    writer = TraceWriter(joinpath(out, "flux.trace"), header)
+    draw_pictures(number) = begin
+        values = generate(stack, latent)
+        name = "dcgan_steps_$(lpad(number, 6, '0')).png"
+        write_atomically(joinpath(out, name), png_bytes(picture_grid(values, config.grid)))
+        Dict("pictures/values" => values)
+    end
+    try
+        "state" in capture && add!(writer, "initial", Dict("state/$k" => v for (k, v) in state(stack)))
+        for step in 0:(steps - 1)
+            batch = scale_images(bytes[:, :, batch_indices(draws, size(bytes, 3), config.batch, step)])
+            arrays = step!(stack, batch, at(draws, step), capture)
+            step % config.picture_every == 0 && merge!(arrays, draw_pictures(step))
+            hash = bytes2hex(sha256(collect(reinterpret(UInt8, vec(batch)))))
+            add!(writer, step, arrays, Dict{String,Any}("batch_sha256" => hash))
+            report(step, Dict(k => only(v) for (k, v) in arrays if startswith(k, "loss/")))
+        end
+        add!(writer, steps, draw_pictures(steps))
+    finally
+        flush!(writer)
+    end
+    return stack
+end

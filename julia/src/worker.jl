@@ -1,0 +1,129 @@
+# The flux worker's side of the wire. Python's worker process calls `serve` with one JSON request a call; arrays lie
+# in two memory-mapped files, one a direction, as wire arrays. Layout and protocol: pygan/stacks/wire.py.
+
+mutable struct Worker
+    request::IOStream
+    reply::IOStream
+    stack::Any
+end
+
+const WORKER = Ref{Worker}()
+
+"Open the two mapped files; called once."
+function attach(request_path::AbstractString, reply_path::AbstractString)
+    WORKER[] = Worker(open(request_path, "r"), open(reply_path, "r+"), nothing)
+    return nothing
+end
+
+"Answer one request. An error becomes `{\"error\": ...}` with Julia's own message."
+function serve(request::AbstractString)
+    try
+        message = JSON.parse(request)
+        fields, arrays = answer(WORKER[], Val(Symbol(message["op"])), message, received(WORKER[], message["arrays"]))
+        return JSON.json(merge(Dict{String,Any}(fields), Dict("arrays" => sent(WORKER[], arrays))))
+    catch exception
+        exception isa InterruptException && rethrow()
+        return JSON.json(Dict("error" => sprint(showerror, exception, catch_backtrace())))
+    end
+end
+
+function received(worker::Worker, table)
+    isempty(table) && return Dict{String,Any}()
+    mapped = Mmap.mmap(worker.request, Vector{UInt8}, filesize(worker.request); shared=true)
+    return Dict{String,Any}(
+        name => begin
+            type, dims = DTYPES[entry["dtype"]], Tuple(Int.(reverse(entry["shape"])))
+            first = Int(entry["offset"]) + 1
+            last = first - 1 + prod(dims) * sizeof(type)
+            last <= length(mapped) || error("array $name ends at byte $last of a mapped file of $(length(mapped))")
+            Array(reshape(reinterpret(type, view(mapped, first:last)), dims))
+        end for (name, entry) in table
+    )
+end
+
+aligned(offset) = cld(offset, 64) * 64
+
+function sent(worker::Worker, arrays)
+    table, offset = Dict{String,Any}(), 0
+    for (name, value) in arrays
+        table[name] = Dict(
+            "dtype" => DTYPE_NAMES[eltype(value)], "shape" => collect(Int, reverse(size(value))), "offset" => offset
+        )
+        offset = aligned(offset + sizeof(eltype(value)) * length(value))
+    end
+    offset == 0 && return table
+    filesize(worker.reply) >= offset || truncate(worker.reply, offset)
+    mapped = Mmap.mmap(worker.reply, Vector{UInt8}, filesize(worker.reply); shared=true, grow=false)
+    for (name, value) in arrays
+        bytes = reinterpret(UInt8, vec(value isa BitArray ? Array{Bool}(value) : value))
+        copyto!(mapped, table[name]["offset"] + 1, bytes, 1, length(bytes))
+    end
+    return table
+end
+
+const NOTHING = Dict{String,Any}()
+
+draws_of(message, arrays) = Draws(
+    UInt64(message["seed"]), UInt64(message["step"]),
+    Dict{String,Any}(k[10:end] => v for (k, v) in arrays if startswith(k, "override/")),
+)
+
+function answer(worker, ::Val{:configure}, message, arrays)
+    BLAS.set_num_threads(message["blas_threads"])
+    worker.stack = FluxStack(config_from_dict(message["config"]))
+    return describe(), NOTHING
+end
+
+answer(worker, ::Val{:describe}, message, arrays) = describe(), NOTHING
+answer(worker, ::Val{:initialise}, message, arrays) = (initialise!(worker.stack); (NOTHING, NOTHING))
+answer(worker, ::Val{:state}, message, arrays) = NOTHING, state(worker.stack)
+answer(worker, ::Val{:load_state}, message, arrays) = (load_state!(worker.stack, arrays); (NOTHING, NOTHING))
+answer(worker, ::Val{:rules}, message, arrays) = Dict("rules" => layout_rules(worker.stack)), NOTHING
+answer(worker, ::Val{:generate}, message, arrays) =
+    NOTHING, Dict("pictures" => generate(worker.stack, arrays["latent"]))
+
+function answer(worker, ::Val{:step}, message, arrays)
+    out = step!(worker.stack, arrays["batch"], draws_of(message, arrays), String.(message["capture"]))
+    return Dict("step" => worker.stack.steps - 1), out
+end
+
+function answer(worker, ::Val{:time_steps}, message, arrays)
+    batches = [arrays["batch/$i"] for i in 0:(message["batches"] - 1)]
+    seconds, losses = time_steps!(worker.stack, batches, draws_of(message, Dict()))
+    return Dict("seconds" => seconds, "losses" => losses), NOTHING
+end
+
+"Draws of any kind, for the cross-language tests."
+function answer(worker, ::Val{:draw}, message, arrays)
+    draws, stream = draws_of(message, Dict()), message["stream"]
+    dims = Tuple(Int.(reverse(message["shape"])))
+    kind = message["kind"]
+    value = if kind == "words"
+        reinterpret(Int64, draw_words(draws.seed, stream, draws.step, prod(dims)))
+    elseif kind == "normal"
+        normal(draws, stream, dims)
+    elseif kind == "uniform"
+        uniform(draws, stream, dims)
+    elseif kind == "keep"
+        keep(draws, stream, dims, message["rate"])
+    elseif kind == "permutation"
+        permutation(draws, stream, only(dims)) .- 1
+    else
+        error("no draw of kind $kind")
+    end
+    return NOTHING, Dict("draw" => Array(value))
+end
+
+"Wire to Flux to a real layer and back, for the one-hot proofs: weight and x in, the layer's output out."
+function answer(worker, ::Val{:apply_layer}, message, arrays)
+    kind, stride, pad = message["kind"], message["stride"], message["pad"]
+    weight = to_flux(layout_rule("$kind.weight"), arrays["weight"])
+    layer = if kind == "dense"
+        Dense(weight, false)
+    else
+        (kind == "conv" ? Conv : ConvTranspose)(weight, false, identity; stride, pad)
+    end
+    return NOTHING, Dict("y" => layer(arrays["x"]), "round_trip" => to_wire(layout_rule("$kind.weight"), weight))
+end
+
+answer(worker, ::Val{:sketch}, message, arrays) = NOTHING, Dict("sketch" => sketch(arrays["x"]))

@@ -1,0 +1,62 @@
+# Trains a recipe on Flux with no Python at all: pictures, losses and a trace that pygan can compare.
+#
+#   julia --project=julia julia/train.jl --images train-images-idx3-ubyte --out runs/flux [--steps 469] [--<config field> value]
+
+using PyganFlux
+using PyganFlux: FluxTutorial, train, read_images, steps_per_epoch
+using LinearAlgebra: BLAS
+
+const USAGE = """
+usage: julia --project=julia julia/train.jl --images FILE --out FOLDER [--steps N] [--blas-threads N]
+                                            [--capture gradients,patterns,state,sketches] [--<config field> VALUE]
+config fields: $(join(fieldnames(FluxTutorial), ", "))
+"""
+
+function parse_flags(arguments)
+    flags = Dict{String,String}()
+    iseven(length(arguments)) || return nothing
+    for (name, value) in Iterators.partition(arguments, 2)
+        startswith(name, "--") || return nothing
+        flags[replace(name[3:end], "-" => "_")] = value
+    end
+    return flags
+end
+
+function main(arguments)
+    flags = parse_flags(arguments)
+    known = union(("images", "out", "steps", "capture", "blas_threads"), string.(fieldnames(FluxTutorial)))
+    if isnothing(flags) || !all(haskey.(Ref(flags), ("images", "out"))) || !issubset(keys(flags), known)
+        isnothing(flags) || println(stderr, "unknown or missing flags: ", join(setdiff(keys(flags), known), ", "))
+        print(stderr, USAGE)
+        return 2
+    end
+    images, out = flags["images"], flags["out"]
+    read_as(T, text) = T == String ? text : parse(T, text)
+    chosen = (Symbol(k) => read_as(fieldtype(FluxTutorial, Symbol(k)), v) for (k, v) in flags if hasfield(FluxTutorial, Symbol(k)))
+    config = FluxTutorial(; chosen...)
+    config.semantics == "as_printed" &&
+        @warn "as_printed: the published loop never gives the generator a gradient, so it never trains."
+    BLAS.set_num_threads(haskey(flags, "blas_threads") ? parse(Int, flags["blas_threads"]) : Sys.CPU_THREADS)
+    epoch = steps_per_epoch(size(read_images(images), 3), config.batch)
+    steps = haskey(flags, "steps") ? parse(Int, flags["steps"]) : config.epochs * epoch
+    capture = filter(!isempty, split(get(flags, "capture", ""), ","))
+    started = time()
+    report(step, losses) = if step % 10 == 0 || step == steps - 1
+        rate = (step + 1) / (time() - started)
+        left = round(Int, (steps - step - 1) / rate)
+        println("step $(step + 1)/$steps  ", join(("$(k[6:end]) $(round(v; digits=4))" for (k, v) in sort!(collect(losses))), "  "),
+            "  $(round(rate; digits=2)) steps/s  $left s left")
+    end
+    command = join(["julia --project=julia julia/train.jl"; arguments], " ")
+    train(config, images, out; steps, capture, command, report)
+    return 0
+end
+
+try
+    exit(main(ARGS))
+catch exception
+    exception isa InterruptException && (println(stderr, "stopped; files are valid up to the last chunk"); exit(130))
+    exception isa ErrorException || exception isa SystemError || exception isa ArgumentError || rethrow()
+    println(stderr, sprint(showerror, exception))
+    exit(2)
+end

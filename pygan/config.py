@@ -1,0 +1,101 @@
+"""Configs: frozen, validated, and every number says where it comes from.
+
+A recipe's config is a frozen dataclass of fields made with :func:`sourced`. It is validated when it is made,
+serialised into every artefact (trace, state, GIF summary), and loads without torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from pygan.errors import ConfigError
+
+DTYPES = ("float32", "float64")
+
+
+def sourced(default: Any, source: str, check: Callable[[Any], bool] | None = None, expected: str = "") -> Any:
+    """A config field with its ``source`` (article, code, or ours) and a check with the words for its error."""
+    return field(default=default, metadata={"source": source, "check": check, "expected": expected})
+
+
+def positive(value: Any) -> bool:
+    """Is it above zero?"""
+    return bool(value > 0)
+
+
+def one_of(*choices: Any) -> dict[str, Any]:
+    """Keyword arguments for :func:`sourced` that allow only ``choices``."""
+    return {"check": lambda value: value in choices, "expected": " | ".join(map(str, choices))}
+
+
+def float32(value: float) -> float:
+    """``value`` rounded to Float32 and widened again, exactly what a Float32 run computes with."""
+    return float(np.float32(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every recipe's config has. Sub-classes set ``recipe`` and add their own fields."""
+
+    recipe: ClassVar[str] = ""
+
+    seed: int = sourced(0, "ours: key of all draws", lambda v: 0 <= v < 2**63, "0 .. 2^63 - 1")
+    device: str = sourced("cpu", "ours; the article says gpu and falls back to cpu", **one_of("cpu", "cuda"))
+    dtype: str = sourced("float32", "Flux's default element type", **one_of(*DTYPES))
+    constants: str = sourced(
+        "float32",
+        "ours: 'float32' computes with constants rounded to Float32 in either dtype (the referee), 'native' with "
+        "those that a Float64 run of the stack would have",
+        **one_of("float32", "native"),
+    )
+    randomness: str = sourced(
+        "keyed", "ours: 'keyed' draws are equal in every stack, 'native' ones the stack's own", **one_of("keyed", "native")
+    )
+    threads: int = sourced(0, "ours: CPU threads of the stack, 0 for all cores", lambda v: 0 <= v <= 1024, "0 .. 1024")
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value, check = getattr(self, item.name), item.metadata.get("check")
+            kind = type(item.default)
+            if kind is float and type(value) is int:
+                object.__setattr__(self, item.name, float(value))
+            elif type(value) is not kind:
+                raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {value!r}")
+            if check is not None and not check(value):
+                raise ConfigError(f"{item.name} = {value!r} is out of range: expected {item.metadata['expected']}")
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a run of this config must tell its user before it starts."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the recipe's name, ready for JSON."""
+        return {"recipe": self.recipe, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config that :meth:`to_dict` described. Raises ``ConfigError`` naming every unknown key."""
+        rest = {key: value for key, value in values.items() if key != "recipe"}
+        known = {item.name for item in dataclasses.fields(cls)}
+        if unknown := sorted(rest.keys() - known):
+            raise ConfigError(f"unknown config keys: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return cls(**rest)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with ``changes``, validated anew."""
+        return self.from_dict({**self.to_dict(), **changes})
+
+    @classmethod
+    def sources(cls) -> dict[str, str]:
+        """Where each field's default comes from."""
+        return {item.name: item.metadata["source"] for item in dataclasses.fields(cls)}
+
+    def constant(self, value: float) -> float:
+        """A Float64 literal of the recipe as this run computes with it."""
+        return value if self.dtype == "float64" and self.constants == "native" else float32(value)

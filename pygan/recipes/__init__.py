@@ -1,0 +1,83 @@
+"""Recipes: the published GANs, one file each. Configs load without torch, the PyTorch side only when asked for.
+
+The Flux side of a recipe is the file of the same name under ``julia/src/recipes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pygan.config import RunConfig
+from pygan.errors import ConfigError
+from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from pygan.draws import Draws
+
+CONFIGS: Mapping[str, type[RunConfig]] = {FluxTutorialConfig.recipe: FluxTutorialConfig}
+
+
+class StepContext(Protocol):
+    """What a stack gives a recipe's ``train_step``: the networks and the ways to touch them."""
+
+    config: Any
+    draws: Draws
+
+    def network(self, name: str) -> nn.Module:
+        """A network of the recipe."""
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """A drawn array on the stack's device in its dtype."""
+
+    def call(self, name: str, network: str, x: Tensor, *, train: bool) -> Tensor:
+        """``network(x)`` in train or eval mode; dropout patterns are the draws ``mask/<name>/<layer>``."""
+
+    def update(self, network: str, loss: Tensor) -> None:
+        """Gradient of ``loss`` for ``network`` and one step of its optimiser."""
+
+    def record(self, kind: str, name: str, value: Tensor) -> None:
+        """Keep a ``loss`` or ``logits`` for the StepRecord."""
+
+
+class TorchRecipe(Protocol):
+    """The PyTorch side of a recipe: a module with these functions."""
+
+    def build(self, config: Any) -> dict[str, nn.Module]:
+        """The networks by name, uninitialised."""
+
+    def initialise(self, networks: Mapping[str, nn.Module], config: Any, draws: Draws) -> None:
+        """Fill the parameters by the published law from the draws ``init/<path>``."""
+
+    def optimisers(self, networks: Mapping[str, nn.Module], config: Any) -> dict[str, Any]:
+        """One optimiser per network."""
+
+    def train_step(self, run: StepContext, real: Tensor) -> None:
+        """One published training step on a batch."""
+
+    def pictures(self, run: StepContext, latent: Tensor) -> Tensor:
+        """Images from latent vectors, as the article draws them."""
+
+
+def config_class(recipe: str) -> type[RunConfig]:
+    """The config class of ``recipe``. Raises ``ConfigError`` that lists the known ones."""
+    try:
+        return CONFIGS[recipe]
+    except KeyError:
+        raise ConfigError(f"no recipe {recipe!r}; known: {', '.join(sorted(CONFIGS))}") from None
+
+
+def config_from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The config stored in an artefact."""
+    return config_class(str(values.get("recipe"))).from_dict(values)
+
+
+def torch_recipe(recipe: str) -> TorchRecipe:
+    """The PyTorch side of ``recipe`` (imports torch)."""
+    config_class(recipe)
+    module: Any = import_module(f"pygan.recipes.{recipe}")
+    return module  # type: ignore[no-any-return]

@@ -1,0 +1,69 @@
+"""Every number of the published Flux DCGAN tutorial (facts/systems.md, section 1), without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pygan.config import RunConfig, one_of, positive, sourced
+
+AS_PRINTED = (
+    "semantics 'as_printed': the published loop computes the fake images outside the differentiated closure, so the "
+    "generator never receives a gradient and never trains (facts/systems.md 1.7). This reproduces that defect."
+)
+ARTICLE = "article 004 / Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
+
+
+def _rate(value: float) -> bool:
+    return 0 <= value < 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FluxTutorialConfig(RunConfig):
+    """The DCGAN for MNIST of the Flux tutorial.
+
+    ``width`` is the channel multiplier: discriminator ``width, 2 width``, generator ``4 width, 2 width, width``.
+    Semantics ``fixed`` (facts 1.7 b): the generator step recomputes its fakes from the same noise inside the
+    gradient. ``as_printed`` (1.7 a) reproduces the published loop, whose generator never receives a gradient.
+    """
+
+    recipe: ClassVar[str] = "flux_tutorial"
+    image_size: ClassVar[int] = 28
+    networks: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+
+    semantics: str = sourced("fixed", "facts/systems.md 1.7", **one_of("fixed", "as_printed"))
+    width: int = sourced(64, f"{ARTICLE}: 64 filters in the first convolution", positive, "at least 1")
+    latent_dim: int = sourced(100, f"{ARTICLE}: latent_dim = 100", positive, "at least 1")
+    batch: int = sourced(128, f"{ARTICLE}: batch_size = 128", lambda v: v > 1, "at least 2 (BatchNorm)")
+    epochs: int = sourced(25, f"{ARTICLE}: epochs = 25", positive, "at least 1")
+    picture_every: int = sourced(1000, f"{ARTICLE}: verbose_freq = 1000", positive, "at least 1")
+    grid: int = sourced(5, f"{ARTICLE}: output_dim = 5", lambda v: 1 <= v <= 32, "1 .. 32")
+    discriminator_lr: float = sourced(2e-4, f"{ARTICLE}: disc_lr = 0.0002", positive, "above 0")
+    generator_lr: float = sourced(2e-4, f"{ARTICLE}: gen_lr = 0.0002", positive, "above 0")
+    beta1: float = sourced(0.9, "Flux's default of Adam (not the DCGAN paper's 0.5)", _rate, "0 <= beta1 < 1")
+    beta2: float = sourced(0.999, "Flux's default of Adam", _rate, "0 <= beta2 < 1")
+    adam_eps: float = sourced(1e-8, "Optimisers.jl 0.4.8 default of Adam", positive, "above 0")
+    dropout: float = sourced(0.3, f"{ARTICLE}: Dropout(0.3)", _rate, "0 <= dropout < 1")
+    leaky_slope: float = sourced(0.2, f"{ARTICLE}: leakyrelu slope 0.2f0", _rate, "0 <= slope < 1")
+    init_std: float = sourced(0.02, f"{ARTICLE}: randn * 0.02f0 for (transposed) convolutions", positive, "above 0")
+    bn_eps: float = sourced(1e-5, "Flux's default of BatchNorm, 1f-5", positive, "above 0")
+    bn_momentum: float = sourced(0.1, "Flux's default of BatchNorm, 0.1f0", lambda v: 0 < v <= 1, "0 < momentum <= 1")
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a run of this config must tell its user before it starts."""
+        return (AS_PRINTED,) if self.semantics == "as_printed" else ()
+
+    @property
+    def pictures(self) -> int:
+        """Pictures in a grid."""
+        return self.grid * self.grid
+
+    @property
+    def dropout_scale(self) -> float:
+        """What a kept unit is multiplied by: 1 / (1 - p) computed in Float64, then as :meth:`constant`."""
+        return self.constant(1 / (1 - self.dropout))
+
+
+NARROW = {"width": 2, "latent_dim": 5, "batch": 8, "grid": 2}
+"""Changes that make the narrow twin: 4,079 parameters in place of 2,369,729."""

@@ -1,0 +1,64 @@
+"""StepRecord: what one step of a run leaves behind. Every stack makes them, parity, GIFs and benchmarks read them.
+
+A record flattens to arrays under ``kind/name`` keys and comes back from them; the flux worker's wire format and the
+trace on disk are both exactly this flat form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from pygan.errors import TraceError
+from pygan.state import State
+
+CAPTURES = ("gradients", "patterns", "state", "sketches")
+"""What a step can be asked to record besides losses and logits."""
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step; every part may be empty. ``step`` counts from 0; ``pictures`` were drawn after the step.
+
+    ===============  ==========================================================================================
+    ``loss``         ``()`` by name, in the run's dtype
+    ``logits``       ``(N, 1)`` by call
+    ``gradient``     by parameter path, PyTorch layout
+    ``pattern``      by ``call/network.layer``: bool, True where a relu or leaky relu was on, PyTorch layout
+    ``state``        after the step, canonical keys (:mod:`pygan.state`)
+    ``pictures``     ``(n, 1, H, W)`` in [-1, 1] under ``values``, or ``(H, W)`` uint8 under ``grid``
+    ``sketch``       ``(17,)`` by the key of the tensor that it stands for (:mod:`pygan.sketches`)
+    ===============  ==========================================================================================
+    """
+
+    step: int
+    batch_sha256: str = ""
+    loss: Arrays = field(default_factory=dict)
+    logits: Arrays = field(default_factory=dict)
+    gradient: Arrays = field(default_factory=dict)
+    pattern: Arrays = field(default_factory=dict)
+    state: State = field(default_factory=dict)
+    pictures: Arrays = field(default_factory=dict)
+    sketch: Arrays = field(default_factory=dict)
+
+    def to_arrays(self) -> Arrays:
+        """All arrays under ``kind/name``."""
+        return {f"{kind}/{name}": value for kind in KINDS for name, value in getattr(self, kind).items()}
+
+    @staticmethod
+    def from_arrays(step: int, arrays: Mapping[str, np.ndarray], batch_sha256: str = "") -> StepRecord:
+        """The record that :meth:`to_arrays` flattened. Raises ``TraceError`` on a key of unknown kind."""
+        parts: dict[str, Arrays] = {kind: {} for kind in KINDS}
+        for key, value in arrays.items():
+            kind, _, name = key.partition("/")
+            if kind not in parts or not name:
+                raise TraceError(f"step {step} holds {key!r}, which is no part of a StepRecord ({', '.join(KINDS)})")
+            parts[kind][name] = value
+        return StepRecord(step=step, batch_sha256=batch_sha256, **parts)
+
+
+KINDS = tuple(item.name for item in fields(StepRecord) if item.name not in ("step", "batch_sha256"))

@@ -1,0 +1,56 @@
+"""Stacks: frameworks that execute recipes. A stack never knows what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pygan.config import RunConfig
+from pygan.draws import Draws
+from pygan.records import StepRecord
+from pygan.state import State
+
+
+@dataclass(frozen=True)
+class TimedSteps:
+    """Wall seconds of each of ``n`` consecutive steps, measured inside the stack, device synchronised."""
+
+    seconds: list[float]
+    losses: list[float]
+
+
+class Stack(Protocol):
+    """What every stack can do. Arrays are numpy, in PyTorch's layout, on the host."""
+
+    name: str
+    config: RunConfig
+
+    def describe(self) -> dict[str, Any]:
+        """Versions, threads and device, for traces and reports."""
+
+    def initialise(self) -> None:
+        """Fresh networks and optimisers from the config's seed; step count 0."""
+
+    def state(self) -> State:
+        """The full state under canonical names."""
+
+    def load_state(self, state: State) -> None:
+        """Continue from ``state``. Raises ``StateError`` naming what does not fit."""
+
+    def rules(self) -> dict[str, str]:
+        """Layout rule of each parameter and buffer path."""
+
+    def step(self, batch: np.ndarray, draws: Draws, capture: Sequence[str] = ()) -> StepRecord:
+        """One training step on ``batch`` ``(N, 1, H, W)`` Float32; ``capture`` from ``records.CAPTURES``."""
+
+    def generate(self, latent: np.ndarray) -> np.ndarray:
+        """Pictures ``(n, 1, H, W)`` in [-1, 1] from latent vectors ``(n, latent_dim)``."""
+
+    def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
+        """Train on ``batches`` in a row, timing each step."""
+
+    def close(self) -> None:
+        """Release processes and memory."""

@@ -1,0 +1,190 @@
+"""The flux stack: a client of a worker process in which Julia runs Flux."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pygan.config import RunConfig
+from pygan.draws import Draws
+from pygan.errors import JuliaNotFound, StateError, WorkerError
+from pygan.files import sha256
+from pygan.records import StepRecord
+from pygan.stacks import TimedSteps
+from pygan.stacks.julia_setup import JuliaSetup, find_julia
+from pygan.stacks.wire import ArrayFile
+from pygan.state import State
+
+START_SECONDS = 900.0
+"""Patience for Julia to start and, the first time, to compile Flux."""
+
+
+def default_timeout() -> float:
+    """Patience for one answer, in seconds: ``PYGAN_WORKER_TIMEOUT``, else 600."""
+    return float(os.environ.get("PYGAN_WORKER_TIMEOUT", "600"))
+
+
+class Worker:
+    """The worker process and its wire. Raises ``WorkerError`` with Julia's own words when it dies or hangs."""
+
+    def __init__(self, setup: JuliaSetup, timeout: float) -> None:
+        setup.check()
+        self._timeout = timeout
+        self._folder = Path(tempfile.mkdtemp(prefix="pygan-flux-"))
+        self._log = self._folder / "worker.log"
+        self._requests = ArrayFile(self._folder / "request")
+        self._replies = ArrayFile(self._folder / "reply")
+        command = [sys.executable, "-X", "faulthandler=0", "-m", "pygan.stacks.flux_worker"]
+        environment = {**os.environ, **setup.environment()}
+        environment.pop("PYTHONFAULTHANDLER", None)
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True
+            )
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._read_lines, daemon=True).start()
+        self._finalizer = weakref.finalize(self, _end, self._process, self._folder, self._requests, self._replies)
+        files = {"request": str(self._folder / "request"), "reply": str(self._folder / "reply")}
+        self._exchange(files, START_SECONDS)
+        if os.name == "posix":
+            (self._folder / "request").unlink()
+            (self._folder / "reply").unlink()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    def _read_lines(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def _julia_words(self) -> str:
+        with contextlib.suppress(OSError):
+            text = self._log.read_bytes()[-4000:].decode("utf-8", "replace").strip()
+            if text:
+                return f"\nIts last words:\n{text}"
+        return ""
+
+    def _exchange(self, message: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            words = self._julia_words()
+            self.close()
+            raise WorkerError(
+                f"the flux worker gave no answer to {message.get('op', 'start')!r} within {timeout:.0f} s and was stopped; "
+                f"PYGAN_WORKER_TIMEOUT sets the patience.{words}"
+            ) from None
+        except (OSError, ValueError):
+            line = b""
+        if not line:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            words, code = self._julia_words(), self._process.returncode
+            self.close()
+            raise WorkerError(f"the flux worker died at {message.get('op', 'start')!r} (exit code {code}).{words}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, op: str, arrays: Mapping[str, np.ndarray] | None = None, **fields: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """One request: ``(fields, arrays)`` of the answer. An error in Julia is a ``WorkerError`` with its message."""
+        if not self._finalizer.alive:
+            raise WorkerError(f"the flux worker has ended; {op!r} cannot be asked. Start a new stack.")
+        table = self._requests.send(arrays or {})
+        answer = self._exchange({"op": op, "arrays": table, **fields}, self._timeout)
+        if "error" in answer:
+            raise WorkerError(f"Julia refused {op!r}: {answer['error']}")
+        return answer, self._replies.receive(answer.pop("arrays"))
+
+    def close(self) -> None:
+        """End the process and remove its files."""
+        self._finalizer()
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path, *files: ArrayFile) -> None:
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for file in files:
+        file.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class FluxStack:
+    """Runs the Flux side of a recipe. See :class:`pygan.stacks.Stack` for the methods.
+
+    Raises ``JuliaNotFound`` where there is no Julia to run, ``WorkerError`` where the worker fails.
+    """
+
+    name = "flux"
+
+    def __init__(self, config: RunConfig, setup: JuliaSetup | None = None, timeout: float | None = None) -> None:
+        self.config: Any = config
+        if config.device != "cpu":
+            raise JuliaNotFound("the flux stack runs on cpu only in this version; use --device cpu")
+        self.worker = Worker(setup or find_julia(), default_timeout() if timeout is None else timeout)
+        threads = config.threads or os.cpu_count() or 1
+        self._facts, _ = self.worker.ask("configure", config=config.to_dict(), blas_threads=threads)
+        if self._facts["blas_threads"] != threads:
+            raise WorkerError(f"BLAS runs {self._facts['blas_threads']} threads, {threads} were asked for")
+
+    def initialise(self) -> None:
+        self.worker.ask("initialise")
+
+    def describe(self) -> dict[str, Any]:
+        return {**self._facts, "juliacall": metadata.version("juliacall"), "device": "cpu"}
+
+    def state(self) -> State:
+        return self.worker.ask("state")[1]
+
+    def load_state(self, state: State) -> None:
+        try:
+            self.worker.ask("load_state", state)
+        except WorkerError as error:
+            if "state does not fit" in str(error):
+                raise StateError(str(error)) from error
+            raise
+
+    def rules(self) -> dict[str, str]:
+        return dict(self.worker.ask("rules")[0]["rules"])
+
+    def step(self, batch: np.ndarray, draws: Draws, capture: Sequence[str] = ()) -> StepRecord:
+        arrays = {"batch": batch, **{f"override/{key}": value for key, value in draws.overrides.items()}}
+        fields, kept = self.worker.ask("step", arrays, seed=draws.seed, step=draws.step, capture=list(capture))
+        return StepRecord.from_arrays(fields["step"], kept, sha256(batch.tobytes()))
+
+    def generate(self, latent: np.ndarray) -> np.ndarray:
+        return self.worker.ask("generate", {"latent": latent})[1]["pictures"]
+
+    def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
+        arrays = {f"batch/{i}": batch for i, batch in enumerate(batches)}
+        fields, _ = self.worker.ask("time_steps", arrays, seed=draws.seed, step=draws.step, batches=len(batches))
+        return TimedSteps(fields["seconds"], fields["losses"])
+
+    def close(self) -> None:
+        self.worker.close()

@@ -1,0 +1,182 @@
+"""Traces: streams of StepRecords stored on disk, by Python or by Julia (``julia/src/traces.jl``).
+
+A trace is a folder: ``trace.json`` (schema, stack, config, environment, data hashes, the command, and per chunk its
+file, size, SHA-256 and steps) and ``chunk-000000.safetensors`` ... whose tensors are called ``<step>/<kind>/<name>``.
+Bool patterns are stored as packed bits (``pattern/..`` uint8, little-endian bit order) with their shape in the
+chunk's metadata. Chunks are written atomically and ``trace.json`` after each, so a trace that was stopped at any
+moment is valid up to its last chunk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from pygan.errors import OutputError, TraceError
+from pygan.files import sha256, sha256_file, write_bytes, write_json
+from pygan.records import Arrays, StepRecord
+from pygan.state import State
+
+SCHEMA = 1
+CHUNK_BYTES = 16 << 20
+INITIAL = "initial"
+"""Name of the pseudo-step under which the state before the first step is stored."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a trace says of the run as a whole."""
+
+    stack: str
+    config: dict[str, Any]
+    data: dict[str, Any]
+    environment: dict[str, Any]
+    command: str = ""
+    recorded: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+
+
+class TraceWriter:
+    """Stores records as they come. Use as a context manager; leaving it, also by an exception, ends the last chunk."""
+
+    def __init__(self, folder: str | Path, header: Header, initial: State | None = None) -> None:
+        self.folder = Path(folder)
+        if (self.folder / "trace.json").exists():
+            raise OutputError(f"{self.folder} already holds a trace; remove it or choose another folder")
+        self._header = header
+        self._chunks: list[dict[str, Any]] = []
+        self._arrays: Arrays = {}
+        self._steps: dict[str, dict[str, Any]] = {}
+        self._bytes = 0
+        self._write_index()
+        if initial:
+            self._add(INITIAL, {f"state/{key}": value for key, value in initial.items()}, {})
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def write(self, record: StepRecord) -> None:
+        """Add one record; chunks reach the disk when they are full."""
+        self._add(str(record.step), record.to_arrays(), {"batch_sha256": record.batch_sha256})
+
+    def _add(self, step: str, arrays: Arrays, facts: dict[str, Any]) -> None:
+        shapes = {}
+        for key, value in arrays.items():
+            if value.dtype == np.bool_:
+                shapes[key] = list(value.shape)
+                value = np.packbits(value.reshape(-1), bitorder="little")
+            stored = np.ascontiguousarray(value)
+            self._arrays[f"{step}/{key}"] = stored
+            self._bytes += stored.nbytes
+        self._steps[step] = {**facts, "bool_shapes": shapes} if shapes else facts
+        if self._bytes >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as a chunk of its own."""
+        if not self._steps:
+            return
+        content = to_safetensors(self._arrays, {"steps": json.dumps(self._steps)})
+        name = f"chunk-{len(self._chunks):06d}.safetensors"
+        write_bytes(self.folder / name, content)
+        self._chunks.append(
+            {"file": name, "bytes": len(content), "sha256": sha256(content), "steps": list(self._steps)}
+        )
+        self._arrays, self._steps, self._bytes = {}, {}, 0
+        self._write_index()
+
+    def _write_index(self) -> None:
+        index = {"schema": SCHEMA, **self._header.__dict__, "chunks": self._chunks}
+        write_json(self.folder / "trace.json", index)
+
+
+class Trace:
+    """A trace on disk; iterate it for its records in order, or ask for one by step.
+
+    Raises ``TraceError`` naming file and fault: missing, of another schema, truncated, or changed since it was made.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        index = self._read_index()
+        self.header = Header(**{key: index[key] for key in Header.__dataclass_fields__})
+        self._where: dict[str, dict[str, Any]] = {}
+        for chunk in index["chunks"]:
+            if Path(chunk["file"]).name != chunk["file"]:
+                raise TraceError(f"{self.folder}/trace.json names a chunk outside its folder: {chunk['file']!r}")
+            self._where.update(dict.fromkeys(chunk["steps"], chunk))
+        self._verified: set[str] = set()
+
+    def _read_index(self) -> dict[str, Any]:
+        path = self.folder / "trace.json"
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise TraceError(f"{self.folder} is not a trace: cannot read {path.name} ({error.strerror})") from error
+        except ValueError as error:
+            raise TraceError(f"{path} is not valid JSON: {error}") from error
+        missing = {"schema", "chunks", *Header.__dataclass_fields__} - set(index if isinstance(index, dict) else ())
+        if missing or index["schema"] != SCHEMA:
+            fault = f"lacks {', '.join(sorted(missing))}" if missing else f"has schema {index['schema']}"
+            raise TraceError(f"{path} {fault}; this pygan reads trace schema {SCHEMA}")
+        return dict(index)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that it holds, in order."""
+        return sorted(int(step) for step in self._where if step != INITIAL)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        return (self.record(step) for step in self.steps)
+
+    def record(self, step: int) -> StepRecord:
+        """The record of ``step``."""
+        facts, arrays = self._load(str(step))
+        return StepRecord.from_arrays(step, arrays, facts.get("batch_sha256", ""))
+
+    def initial_state(self) -> State:
+        """The state before the first step."""
+        return StepRecord.from_arrays(-1, self._load(INITIAL)[1]).state
+
+    def state_before(self, step: int) -> State:
+        """The state that ``step`` started from: the initial one, or that after the step before."""
+        first = step == self.steps[0] and INITIAL in self._where
+        state = self.initial_state() if first else self.record(step - 1).state
+        if not state:
+            raise TraceError(f"{self.folder} stores no full state before step {step}")
+        return state
+
+    def _load(self, step: str) -> tuple[Mapping[str, Any], Arrays]:
+        chunk = self._where.get(step)
+        if chunk is None:
+            held = f"steps {self.steps[0]} to {self.steps[-1]}" if self.steps else "no steps"
+            raise TraceError(f"{self.folder} holds {held}, not {step}")
+        path = self.folder / chunk["file"]
+        try:
+            if chunk["file"] not in self._verified:
+                if sha256_file(path) != chunk["sha256"]:
+                    raise TraceError(f"{path} is damaged: its SHA-256 is not the one in trace.json")
+                self._verified.add(chunk["file"])
+            with safe_open(path, framework="numpy") as stored:
+                facts = json.loads(stored.metadata()["steps"])[step]
+                prefix = f"{step}/"
+                arrays = {k.removeprefix(prefix): stored.get_tensor(k) for k in stored.keys() if k.startswith(prefix)}
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise TraceError(f"cannot read {path}: {error}") from error
+        for key, shape in facts.get("bool_shapes", {}).items():
+            count = int(np.prod(shape))
+            arrays[key] = np.unpackbits(arrays[key], count=count, bitorder="little").astype(bool).reshape(shape)
+        return facts, arrays

@@ -1,0 +1,92 @@
+"""The one loop that drives any stack; parity, GIFs, recording and plain training all read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pygan.data import Dataset, scale
+from pygan.draws import Draws
+from pygan.errors import ConfigError
+from pygan.records import StepRecord
+from pygan.stacks import Stack
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which images a step sees: shuffled anew each epoch by the draw ``shuffle``, the partial last batch kept."""
+
+    images: np.ndarray
+    batch: int
+    draws: Draws
+
+    def __post_init__(self) -> None:
+        rest = len(self.images) % self.batch
+        if rest == 1:
+            raise ConfigError(
+                f"{len(self.images)} images in batches of {self.batch} leave a last batch of 1, which BatchNorm cannot "
+                "train on; use one image more or fewer"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass, the partial one included."""
+        return -(-len(self.images) // self.batch)
+
+    def indices(self, step: int) -> np.ndarray:
+        """Image numbers of a step: ``(N,)`` int64."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        return order[place * self.batch : (place + 1) * self.batch]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        cached: tuple[int, np.ndarray] | None = self.__dict__.get("_cached")
+        if cached is None or cached[0] != epoch:
+            cached = (epoch, self.draws.at(epoch).permutation("shuffle", len(self.images)))
+            self.__dict__["_cached"] = cached
+        return cached[1]
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The batch of ``step``: ``(N, 1, H, W)`` Float32 in [-1, 1]."""
+        return scale(self.images[self.indices(step)])
+
+
+def fixed_latent(config: Any) -> np.ndarray:
+    """The latent vectors that every picture of a run is made from: ``(grid * grid, latent_dim)`` Float32."""
+    return Draws(config.seed).normal("fixed_latent", (config.pictures, config.latent_dim))
+
+
+def total_steps(config: Any, dataset: Dataset) -> int:
+    """Steps of the whole published training on ``dataset``."""
+    return int(config.epochs) * -(-len(dataset.images) // config.batch)
+
+
+def train(
+    stack: Stack,
+    dataset: Dataset,
+    steps: int,
+    *,
+    first: int = 0,
+    picture_every: int = 0,
+    capture: Sequence[str] = (),
+    capture_at: Callable[[int], bool] = lambda step: True,
+) -> Iterator[StepRecord]:
+    """Run ``steps`` training steps and yield a record after each; ``first`` continues a run at that step.
+
+    With ``picture_every`` the record of every such step (counting from 0) carries pictures, and a last record,
+    numbered by the total, carries only the pictures of the finished run, as the article's loop does.
+    """
+    config: Any = stack.config
+    draws = Draws(config.seed)
+    schedule = Schedule(dataset.images, config.batch, draws)
+    latent = fixed_latent(config) if picture_every else None
+    for step in range(first, first + steps):
+        record = stack.step(schedule[step], draws.at(step), capture if capture_at(step) else ())
+        if latent is not None and step % picture_every == 0:
+            record = replace(record, pictures={"values": stack.generate(latent)})
+        yield record
+    if latent is not None:
+        yield StepRecord(step=first + steps, pictures={"values": stack.generate(latent)})

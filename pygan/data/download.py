@@ -12,6 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,12 +23,16 @@ from pygan.files import sha256_file
 _CHUNK = 1 << 16
 
 
-class _MirrorFailed(Exception):
+class _MirrorError(Exception):
     """A mirror could not give the file; the next one is tried."""
 
 
-class _RangeRefused(_MirrorFailed):
+class _RangeError(_MirrorError):
     """A mirror would not go on where the part ends; it is asked once more from the beginning."""
+
+
+class _BrokenError(Exception):
+    """The connection failed while bytes were coming: not to be taken for a failure to write them."""
 
 
 def download(
@@ -35,6 +40,7 @@ def download(
     target: Path,
     size: int,
     sha256: str,
+    *,
     progress: Progress | None = None,
     timeout: float = 30.0,
     _allow_http: bool = False,
@@ -46,23 +52,24 @@ def download(
     ``target.part`` is left, to be resumed; ``OutputError`` if the target's folder cannot be written.
     """
     part = target.with_name(target.name + ".part")
+    transfer = _Transfer(part, size, sha256, progress, timeout, _allow_http)
     failures = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for url in urls:
             try:
-                _from_mirror(url, part, size, sha256, progress, timeout, _allow_http)
-            except _MirrorFailed as failure:
+                transfer.complete(url)
+            except _MirrorError as failure:
                 failures.append(f"{url}: {failure}")
                 continue
-            os.replace(part, target)
+            part.replace(target)
             return
+        if part.exists() and part.stat().st_size == 0:
+            part.unlink()
     except OSError as error:
         raise OutputError(
             f"cannot write {target}: {error.strerror or error}. Choose a folder you may write to."
         ) from error
-    if part.exists() and part.stat().st_size == 0:
-        part.unlink()
     reasons = "\n  ".join(failures)
     raise DataError(
         f"{target.name} could not be fetched from any mirror:\n  {reasons}\n"
@@ -70,96 +77,94 @@ def download(
     )
 
 
-def _from_mirror(
-    url: str, part: Path, size: int, sha256: str, progress: Progress | None, timeout: float, allow_http: bool
-) -> None:
-    """Complete ``part`` from one mirror and check it; what an earlier try left is given up if it proves wrong."""
-    have = part.stat().st_size if part.exists() else 0
-    start = have if have <= size else 0
-    while True:
-        wrong = ""
-        try:
-            if start < size:
-                _transfer(url, part, start, size, progress, timeout, allow_http)
-            found = sha256_file(part)
-            if found == sha256:
-                return
-            part.unlink()
-            wrong = f"SHA-256 is {found}, expected {sha256}"
-        except _RangeRefused as refusal:
-            wrong = str(refusal)
-        if start == 0:
-            raise _MirrorFailed(wrong)
-        start = 0
+@dataclass(frozen=True)
+class _Transfer:
+    part: Path
+    size: int
+    sha256: str
+    progress: Progress | None
+    timeout: float
+    allow_http: bool
 
+    def complete(self, url: str) -> None:
+        """Complete the part from one mirror and check it; what an earlier try left is given up if it proves wrong."""
+        have = self.part.stat().st_size if self.part.exists() else 0
+        start = have if have <= self.size else 0
+        while True:
+            try:
+                if start < self.size:
+                    self._grow(url, start)
+                found = sha256_file(self.part)
+                if found == self.sha256:
+                    return
+                self.part.unlink()
+                wrong = f"SHA-256 is {found}, expected {self.sha256}"
+            except _RangeError as refusal:
+                wrong = str(refusal)
+            if start == 0:
+                raise _MirrorError(wrong)
+            start = 0
 
-def _transfer(
-    url: str, part: Path, start: int, size: int, progress: Progress | None, timeout: float, allow_http: bool
-) -> None:
-    """Append bytes ``start .. size - 1`` to ``part``; leaves what came if the connection breaks."""
-    try:
-        with _open(url, start, timeout, allow_http) as response:
-            done = _first_byte(response, start, size)
-            with open(part, "r+b" if done else "wb", buffering=0) as stream:
+    def _grow(self, url: str, start: int) -> None:
+        """Append bytes ``start .. size - 1`` to the part; leaves what came if the connection breaks."""
+        why = "the connection was closed"
+        with self._open(url, start) as response:
+            done = self._first_byte(response, start)
+            with open(self.part, "r+b" if done else "wb", buffering=0) as stream:
                 stream.truncate(done)
                 stream.seek(done)
-                while chunk := _receive(response):
-                    if done + len(chunk) > size:
-                        stream.truncate(0)
-                        raise _MirrorFailed(f"sent more than {size} bytes")
-                    stream.write(chunk)
-                    done += len(chunk)
-                    if progress:
-                        progress(f"fetching {part.name.removesuffix('.part')}", done, size)
+                try:
+                    while chunk := _receive(response):
+                        if done + len(chunk) > self.size:
+                            stream.truncate(0)
+                            raise _MirrorError(f"sent more than {self.size} bytes")
+                        stream.write(chunk)
+                        done += len(chunk)
+                        if self.progress:
+                            self.progress(f"fetching {self.part.stem}", done, self.size)
+                except _BrokenError as broken:
+                    why = str(broken)
                 os.fsync(stream.fileno())
-    except _Broken as broken:
-        raise _MirrorFailed(f"broke off after {part.stat().st_size} of {size} bytes: {broken}") from broken
-    if done < size:
-        raise _MirrorFailed(f"broke off after {done} of {size} bytes")
+        if done < self.size:
+            raise _MirrorError(f"broke off after {done} of {self.size} bytes: {why}")
 
+    def _open(self, url: str, start: int) -> http.client.HTTPResponse:
+        _check_scheme(url, self.allow_http)
+        request = urllib.request.Request(url, headers={"User-Agent": "pygan"})
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+        opener = urllib.request.build_opener(_Redirects(self.allow_http))
+        try:
+            response: http.client.HTTPResponse = opener.open(request, timeout=self.timeout)
+        except urllib.error.HTTPError as error:
+            error.close()
+            refused = start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            raise (_RangeError if refused else _MirrorError)(f"answered {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _MirrorError(_reason(error)) from error
+        return response
 
-class _Broken(Exception):
-    """The connection failed while bytes were coming: not to be taken for a failure to write them."""
+    def _first_byte(self, response: http.client.HTTPResponse, start: int) -> int:
+        """The position that the answer's first byte has in the file; refuses an answer about another size."""
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT and start:
+            expected = f"bytes {start}-{self.size - 1}/{self.size}"
+            found = response.headers.get("Content-Range", "nothing")
+            if found != expected:
+                raise _RangeError(f"answered with range {found!r}, expected {expected!r}")
+            return start
+        if response.status != http.HTTPStatus.OK:
+            raise _MirrorError(f"answered {response.status} {response.reason}")
+        length = response.headers.get("Content-Length", str(self.size))
+        if length != str(self.size):
+            raise _MirrorError(f"offers {length} bytes, expected {self.size}")
+        return 0
 
 
 def _receive(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise _Broken(_reason(error)) from error
-
-
-def _open(url: str, start: int, timeout: float, allow_http: bool) -> http.client.HTTPResponse:
-    _check_scheme(url, allow_http)
-    request = urllib.request.Request(url, headers={"User-Agent": "pygan"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    try:
-        return urllib.request.build_opener(_Redirects(allow_http)).open(request, timeout=timeout)  # type: ignore[no-any-return]
-    except urllib.error.HTTPError as error:
-        error.close()
-        kind = (
-            _RangeRefused if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE else _MirrorFailed
-        )
-        raise kind(f"answered {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _MirrorFailed(_reason(error)) from error
-
-
-def _first_byte(response: http.client.HTTPResponse, start: int, size: int) -> int:
-    """The position that the answer's first byte has in the file; refuses an answer about another size."""
-    length = response.headers.get("Content-Length", "")
-    if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        expected = f"bytes {start}-{size - 1}/{size}"
-        found = response.headers.get("Content-Range", "nothing")
-        if found != expected:
-            raise (_RangeRefused if start else _MirrorFailed)(f"answered with range {found!r}, expected {expected!r}")
-        return start
-    if response.status != http.HTTPStatus.OK:
-        raise _MirrorFailed(f"answered {response.status} {response.reason}")
-    if length and length != str(size):
-        raise _MirrorFailed(f"offers {length} bytes, expected {size}")
-    return 0
+        raise _BrokenError(_reason(error)) from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -171,7 +176,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         try:
             _check_scheme(newurl, self._allow_http)
-        except _MirrorFailed:
+        except _MirrorError:
             fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -180,7 +185,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 def _check_scheme(url: str, allow_http: bool) -> None:
     scheme = urllib.parse.urlsplit(url).scheme
     if scheme != "https" and not (allow_http and scheme == "http"):
-        raise _MirrorFailed(f"refused {url}: only https is allowed")
+        raise _MirrorError(f"refused {url}: only https is allowed")
 
 
 def _reason(error: Exception) -> str:

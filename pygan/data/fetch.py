@@ -47,7 +47,7 @@ def fetch(
         target = folder / file.name
         if not (target.is_file() and sha256_file(target) == file.sha256):
             urls = [mirror + file.name for mirror in one.mirrors]
-            download(urls, target, file.size, file.sha256, progress, timeout, _allow_http)
+            download(urls, target, file.size, file.sha256, progress=progress, timeout=timeout, _allow_http=_allow_http)
     return [folder / file.name for file in one.files]
 
 

@@ -39,7 +39,7 @@ def read_pictures(folder: Path, limit: int | None = None) -> np.ndarray:
     if not paths:
         raise DataError(
             f"{folder} holds no picture; expected files ending in {', '.join(SUFFIXES)}, {SIDE} x {SIDE} pixels. "
-            "Name a folder with pictures or IDX files directly in it."
+            "Name a folder with pictures, or with train-images-idx3-ubyte, directly in it."
         )
     return np.stack([read_picture(path) for path in itertools.islice(paths, limit)])
 

@@ -62,8 +62,8 @@ def _brush() -> np.ndarray:
     roots = np.array([isqrt(value * fine * fine) for value in range(int(square.max()) + 1)], dtype=np.int64)
     distance = roots[square]
     radius = np.arange(_THIN, _THICK + 1, dtype=np.int64)[:, None, None, None, None]
-    ink: np.ndarray = ((radius + _SOFT) * fine - distance) * 255 // (2 * _SOFT * fine)
-    return np.clip(ink, 0, 255).astype(np.uint8).reshape(-1, _STAMP * _STAMP)
+    ink: np.ndarray = np.clip(((radius + _SOFT) * fine - distance) * 255 // (2 * _SOFT * fine), 0, 255)
+    return ink.astype(np.uint8).reshape(-1, _STAMP * _STAMP)
 
 
 def _bend(points: np.ndarray, nodes: np.ndarray) -> np.ndarray:
@@ -79,7 +79,8 @@ def _bend(points: np.ndarray, nodes: np.ndarray) -> np.ndarray:
 
     upper = node(0) * (_CELL - px) + node(1) * px
     lower = node(_NODES) * (_CELL - px) + node(_NODES + 1) * px
-    return points + (upper * (_CELL - py) + lower * py) // (_CELL * _CELL)
+    bent: np.ndarray = points + (upper * (_CELL - py) + lower * py) // (_CELL * _CELL)
+    return bent
 
 
 def _lean(points: np.ndarray, drawn: Fields) -> np.ndarray:
@@ -89,7 +90,8 @@ def _lean(points: np.ndarray, drawn: Fields) -> np.ndarray:
     x = x - (y * (140 + drawn.tent(1, 480)) >> 10)
     half = drawn.tent(1, 36)  # tangent of half the angle, in 1/256; the length 1 + tangent^2 is taken out later
     along, across = 65536 - half * half, 512 * half
-    return np.stack([x * along - y * across, x * across + y * along], axis=-1) >> 16
+    leaned: np.ndarray = np.stack([x * along - y * across, x * across + y * along], axis=-1) >> 16
+    return leaned
 
 
 def _place(points: np.ndarray, radius: np.ndarray, drawn: Fields) -> np.ndarray:
@@ -98,38 +100,46 @@ def _place(points: np.ndarray, radius: np.ndarray, drawn: Fields) -> np.ndarray:
     wide = (18 * _SUB + _SUB // 2 + drawn.tent(1, 3 * _SUB // 2))[:, :, None] - 2 * radius[:, :, None]
     middle = points.sum(axis=1, keepdims=True) // points.shape[1]
     shift = drawn.tent(2, _SUB)[:, None, :]
-    return (points - middle) * wide // np.maximum(spread, 1) + SIDE * _SUB // 2 + shift
+    placed = (points - middle) * wide // np.maximum(spread, 1) + SIDE * _SUB // 2 + shift
+    inside: np.ndarray = np.clip(placed, 0, SIDE * _SUB - 1)
+    return inside
+
+
+def _radii(curve: Curve, radius: np.ndarray, drawn: Fields) -> np.ndarray:
+    """The pen's radius ``(B, P)`` along the curve: ``radius (B, 1)`` changed at the start, the middle and the end."""
+    press = drawn.tent(3, 4)
+    first, second = np.maximum(512 - curve.along, 0), np.maximum(curve.along - 512, 0)
+    change = press[:, :1] * first + press[:, 1:2] * (512 - first - second) + press[:, 2:] * second
+    radii: np.ndarray = np.clip(radius + (change >> 9), _THIN, _THICK)
+    return radii
+
+
+def _stamp(at: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Stamp the brush at ``at (B, P, 2)`` with ``radii (B, P)``, both in 1/16 pixel: ``(B, 28, 28)`` uint8."""
+    count = len(at)
+    pixel, sub = at >> 4, at & 15
+    stamps = _brush()[((radii - _THIN) * _SUB + sub[..., 1]) * _SUB + sub[..., 0]]  # (B, P, 49)
+    steps = np.arange(_STAMP, dtype=np.int64)
+    around = (steps[:, None] * _PADDED + steps).reshape(-1)
+    first = np.arange(count, dtype=np.int64)[:, None] * _PADDED**2 + pixel[..., 1] * _PADDED + pixel[..., 0]
+    canvas = np.zeros(count * _PADDED**2, dtype=np.uint8)
+    np.maximum.at(canvas, (first[..., None] + around).reshape(-1), stamps.reshape(-1))
+    return canvas.reshape(count, _PADDED, _PADDED)[:, _REACH:-_REACH, _REACH:-_REACH]
 
 
 def draw(curve: Curve, values: np.ndarray) -> np.ndarray:
     """Draw one glyph once for each row of ``values (B, fields_needed())`` uint16: ``(B, 28, 28)`` uint8."""
     drawn = Fields(values)
-    count = len(values)
-    drawn.take(1)  # the way of writing, used by the caller
-    controls = (
-        curve.controls + drawn.tent(2 * most_controls(), 5 * UNIT).reshape(count, -1, 2)[:, : len(curve.controls)]
-    )
-    nodes = drawn.tent(2 * _NODES * _NODES, 16 * UNIT).reshape(count, -1, 2)
+    drawn.take(1)  # the way of writing, which chose the curve
+    moves = drawn.tent(2 * most_controls(), 5 * UNIT).reshape(len(values), -1, 2)
+    nodes = drawn.tent(2 * _NODES * _NODES, 16 * UNIT).reshape(len(values), -1, 2)
+    controls = curve.controls + moves[:, : len(curve.controls)]
     points = _lean(_bend((curve.weights @ controls) >> WEIGHT_BITS, nodes), drawn)
-    radius = 21 + drawn.tent(1, 10)  # (B, 1)
-    at = _place(points, radius, drawn)
-    press = drawn.tent(3, 4)  # change of the radius at the start, the middle and the end of the way
-    along = curve.along[None, :]
-    first, second = np.maximum(512 - along, 0), np.maximum(along - 512, 0)
-    press = press[:, :1] * first + press[:, 1:2] * (512 - first - second) + press[:, 2:] * second
-    size = np.clip(radius + (press >> 9), _THIN, _THICK) - _THIN  # (B, P)
-    peak = np.minimum(290 - np.abs(drawn.tent(1, 90)), 255)  # (B, 1)
-
-    at = np.clip(at, 0, SIDE * _SUB - 1)
-    pixel, sub = at >> 4, at & 15
-    stamp = (size * _SUB + sub[..., 1]) * _SUB + sub[..., 0]
-    steps = np.arange(_STAMP, dtype=np.int64)
-    around = (steps[:, None] * _PADDED + steps[None, :]).reshape(-1)
-    start = np.arange(count, dtype=np.int64)[:, None] * (_PADDED * _PADDED) + pixel[..., 1] * _PADDED + pixel[..., 0]
-    canvas = np.zeros(count * _PADDED * _PADDED, dtype=np.uint8)
-    np.maximum.at(canvas, (start[..., None] + around).reshape(-1), _brush()[stamp].reshape(-1))
-    inner = canvas.reshape(count, _PADDED, _PADDED)[:, _REACH:-_REACH, _REACH:-_REACH].astype(np.int64)
-    return (inner * peak[:, :, None] // 255).astype(np.uint8)
+    radius = 21 + drawn.tent(1, 10)
+    ink = _stamp(_place(points, radius, drawn), _radii(curve, radius, drawn)).astype(np.int64)
+    peak = np.minimum(290 - np.abs(drawn.tent(1, 90)), 255)
+    faded: np.ndarray = ink * peak[:, :, None] // 255
+    return faded.astype(np.uint8)
 
 
 def pictures(labels: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ def main() -> None:
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # Julia makes its standard input non-blocking; keep ours from it
 
     from juliacall import Main as julia  # the one place where Julia starts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,8 +114,11 @@ class TorchStack:
 
     # --- running ---------------------------------------------------------------------------------------------
 
-    def step(self, batch: np.ndarray, draws: Draws, capture: Sequence[str] = ()) -> StepRecord:
-        run = _Run(self, draws, frozenset(capture))
+    def step(
+        self, batch: np.ndarray, draws: Draws, capture: Sequence[str] = (), impose: Mapping[str, np.ndarray] | None = None
+    ) -> StepRecord:
+        """One step. ``impose`` forces the on/off pattern of every relu and leaky relu that it names."""
+        run = _Run(self, draws, frozenset(capture), impose)
         self._recipe.train_step(run, run.tensor(batch))
         self._steps += 1
         parts = run.parts()
@@ -155,8 +158,11 @@ class TorchStack:
 class _Run:
     """The ``StepContext`` of one step: runs calls with keyed dropout patterns and keeps what is to be recorded."""
 
-    def __init__(self, stack: TorchStack, draws: Draws, capture: frozenset[str]) -> None:
+    def __init__(
+        self, stack: TorchStack, draws: Draws, capture: frozenset[str], impose: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self.config, self.draws = stack.config, draws
+        self._impose = impose or {}
         self._stack, self._capture = stack, capture
         self._kept: dict[str, dict[str, Tensor]] = {"loss": {}, "logits": {}, "gradient": {}, "pattern": {}}
 
@@ -172,8 +178,12 @@ class _Run:
         for path, layer in module.named_modules():
             if isinstance(layer, Dropout):
                 layer.source = self._source(f"mask/{name}/{network}.{path}") if self.config.randomness == "keyed" else None
-            if train and "patterns" in self._capture and isinstance(layer, _KINKS):
-                hooks.append(layer.register_forward_hook(self._pattern_hook(f"{name}/{network}.{path}")))
+            if train and isinstance(layer, _KINKS):
+                key = f"{name}/{network}.{path}"
+                if key in self._impose:
+                    hooks.append(layer.register_forward_hook(self._imposed_kink(key)))
+                if "patterns" in self._capture:
+                    hooks.append(layer.register_forward_hook(self._pattern_hook(key)))
         try:
             result: Tensor = module(x)
         finally:
@@ -189,6 +199,14 @@ class _Run:
             self._kept["pattern"][key] = inputs[0].detach() > 0
 
         return keep
+
+    def _imposed_kink(self, key: str) -> Any:
+        def bend(layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            x = inputs[0]
+            slope = getattr(layer, "negative_slope", 0.0)
+            return torch.where(torch.from_numpy(self._impose[key]).to(x.device), x, slope * x)
+
+        return bend
 
     def update(self, network: str, loss: Tensor) -> None:
         optimiser = self._stack._optimisers[network]

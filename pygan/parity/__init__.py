@@ -1,0 +1,1 @@
+"""Parity: comparing two streams of StepRecords, live or stored. Nothing here knows a recipe."""

@@ -15,7 +15,7 @@ from pygan.errors import TraceError
 from pygan.state import State
 
 CAPTURES = ("gradients", "patterns", "state", "sketches")
-"""What a step can be asked to record besides losses and logits."""
+"""What a step can be asked to record besides losses and logits; ``patterns:CALL`` keeps the patterns of one call."""
 
 Arrays = dict[str, np.ndarray]
 

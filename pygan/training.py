@@ -15,6 +15,15 @@ from pygan.records import StepRecord
 from pygan.stacks import Stack
 
 
+CaptureAt = Callable[[int], Sequence[str]]
+"""What to record of a step, by its number."""
+
+
+def nothing(step: int) -> Sequence[str]:
+    """Record losses and logits only."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Which images a step sees: shuffled anew each epoch by the draw ``shuffle``, the partial last batch kept."""
@@ -71,12 +80,11 @@ def train(
     *,
     first: int = 0,
     picture_every: int = 0,
-    capture: Sequence[str] = (),
-    capture_at: Callable[[int], bool] = lambda step: True,
+    capture: CaptureAt = nothing,
 ) -> Iterator[StepRecord]:
     """Run ``steps`` training steps and yield a record after each; ``first`` continues a run at that step.
 
-    With ``picture_every`` the record of every such step (counting from 0) carries pictures, and a last record,
+    ``capture`` says what to record of each step. With ``picture_every`` the record of every such step (counting from 0) carries pictures, and a last record,
     numbered by the total, carries only the pictures of the finished run, as the article's loop does.
     """
     config: Any = stack.config
@@ -84,7 +92,7 @@ def train(
     schedule = Schedule(dataset.images, config.batch, draws)
     latent = fixed_latent(config) if picture_every else None
     for step in range(first, first + steps):
-        record = stack.step(schedule[step], draws.at(step), capture if capture_at(step) else ())
+        record = stack.step(schedule[step], draws.at(step), capture(step))
         if latent is not None and step % picture_every == 0:
             record = replace(record, pictures={"values": stack.generate(latent)})
         yield record

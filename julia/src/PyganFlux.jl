@@ -17,6 +17,7 @@ using LinearAlgebra: BLAS
 using Mmap
 using NNlib
 using Optimisers
+using PrecompileTools: @compile_workload
 using SHA: sha256
 using TOML
 using Zlib_jll: libz
@@ -36,5 +37,6 @@ include("pictures.jl")
 include("traces.jl")
 include("training.jl")
 include("worker.jl")
+include("precompile.jl")
 
 end

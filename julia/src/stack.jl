@@ -72,7 +72,7 @@ function call(run::Run, name, network, chain, x)
             layer.source[] = (dims, rate) -> keep(run.draws, "mask/$name/$network.$path", dims, rate)
         end
     end
-    if "patterns" in run.capture && NNlib.within_gradient(x)
+    if !isdisjoint(run.capture, ("patterns", "patterns:$name")) && NNlib.within_gradient(x)
         return tapped(run, "pattern/$name/$network", KINKS[network], keys(chain.layers), Tuple(chain.layers), x)
     end
     return chain(x)

@@ -24,11 +24,11 @@ COUNTS = {"train": 60_000, "test": 10_000}
 
 SHA256 = {
     "train": (
-        "3a8c5917cc0dd6cc758923ed0382adb17a12816296deaeceff309c8b33bcfe18",
+        "ee29a42f0e43ec7b4c1772ab0fe3be50c63a3ee8b387148764d6b781847e6500",
         "f41b9bfd5122c4da3ce4e5ab3d28c1a346fa4dbd2221a199dfd0ced026480a65",
     ),
     "test": (
-        "d717f8e9dd5485cf91faed6794db1b7e5f91d1706d900ebeaf7ee716c23dd798",
+        "2f3ffc949f78c836f0fc24be12c2feed668c68419dfb391cc1d697d049197159",
         "b8e7cefbc64438b72aef8f329d5627c672bbddd6f9c6bd1a4a68e3759ecfc2c2",
     ),
 }

@@ -42,7 +42,7 @@ class Fields:
     def tent(self, count: int, reach: int) -> np.ndarray:
         """``(B, count)`` int64 around 0, at most ``reach`` either way, small values more often than large."""
         pairs = self.take(2 * count)
-        tent: np.ndarray = ((pairs[:, :count] + pairs[:, count:] - 65535) * (reach + 1)) >> 16
+        tent: np.ndarray = ((pairs[:, :count] + pairs[:, count:]) * (2 * reach + 1) >> 17) - reach
         return tent
 
 

@@ -182,7 +182,7 @@ class _Run:
                 key = f"{name}/{network}.{path}"
                 if key in self._impose:
                     hooks.append(layer.register_forward_hook(self._imposed_kink(key)))
-                if "patterns" in self._capture:
+                if self._capture & {"patterns", f"patterns:{name}"}:
                     hooks.append(layer.register_forward_hook(self._pattern_hook(key)))
         try:
             result: Tensor = module(x)

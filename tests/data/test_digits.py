@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pygan.data import digits, glyphs, idx, raster
 from pygan.errors import DataError
 
-FIRST_300 = "@@"
+FIRST_300 = "0c069508856f86edc54d0afcb8e6fdbc58f3a2b9381e2cdbf3b987a791fd993b"
 """SHA-256 of the first 300 training images: a quick check of what the whole digest says about all."""
 
 SLICE_SCRIPT = """
@@ -52,19 +52,19 @@ def test_pictures_have_the_form_of_mnist(made) -> None:
     assert (images.reshape(len(images), -1).max(axis=1) >= 150).all()  # no empty picture
     border = np.ones((28, 28), dtype=bool)
     border[2:-2, 2:-2] = False
-    assert (images[:, border].any(axis=1)).mean() < 0.05
+    assert images[:, border].any(axis=1).mean() < 0.12  # MNIST: 0.12
     rows, columns = images.sum(axis=2) > 0, images.sum(axis=1) > 0
     longer = np.maximum(rows.sum(axis=1), columns.sum(axis=1))
     assert 18 <= np.median(longer) <= 21
     centre = (images.sum(axis=(0, 1)) * np.arange(28)).sum() / images.sum()
     assert 13 < centre < 14
     soft = ((images > 0) & (images < 255)).mean() / (images > 0).mean()
-    assert 0.2 < soft < 0.9
+    assert 0.5 < soft < 0.97  # MNIST: 0.97
 
 
 def test_pictures_differ(made) -> None:
     images, _ = made["train"]
-    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
+    assert len({image.tobytes() for image in images}) == len(images)
     assert not (made["test"][0][:1000] == images[:1000]).all(axis=(1, 2)).any()
 
 
@@ -82,10 +82,7 @@ def test_an_image_depends_on_its_number_only(made, start: int, count: int) -> No
 
 
 def test_without_simd_every_image_is_the_same(made) -> None:
-    features = "SSE42 AVX AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V2 X86_V3 X86_V4"
-    known = np._core._multiarray_umath.__cpu_dispatch__
-    off = [name for name in features.split() if name in known]
-    env = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(off)}
+    env = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(np._core._multiarray_umath.__cpu_dispatch__)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SLICE_SCRIPT], env=env, capture_output=True, check=True, timeout=120
     )
@@ -181,9 +178,8 @@ def test_glyphs_of_every_digit_come_in_more_than_one_way() -> None:
 
 def test_tent_stays_within_its_reach_and_around_zero() -> None:
     values = np.array([[0, 0], [65535, 65535], [32768, 32767]], dtype=np.uint16)
-    assert raster.Fields(values).tent(1, 7).ravel().tolist() == [-8, 7, 0] or raster.Fields(values).tent(
-        1, 7
-    ).ravel().tolist() == [-7, 7, 0]
+    for reach in (1, 7, 16 * glyphs.UNIT):
+        assert raster.Fields(values).tent(1, reach).ravel().tolist() == [-reach, reach, 0]
 
 
 def test_a_picture_takes_exactly_the_fields_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
+import contextlib
 import gzip
+import hashlib
 import struct
 import zlib
 from pathlib import Path
@@ -108,16 +110,13 @@ def test_every_cut_is_a_fault(file: Path, data: st.DataObject, packed: bool) -> 
 def test_arbitrary_bytes_never_raise_anything_but_a_data_error(file: Path, junk: bytes) -> None:
     for content in (junk, b"\x1f\x8b" + junk, b"\0\0\x08\x03" + junk):
         file.write_bytes(content)
-        try:
+        with contextlib.suppress(DataError):
             idx.read_images(file)
-        except DataError:
-            pass
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_trailing_bytes_are_a_fault(file: Path, pack) -> None:
-    message = fault(file, pack(plain(IMAGES) + b"x"))
-    assert "expected" in message and "60" in message or "76" in message
+def test_trailing_bytes_are_a_fault(file: Path) -> None:
+    assert "is 77 bytes long; expected 76" in fault(file, plain(IMAGES) + b"x")
+    assert "more bytes follow the header; expected exactly 60" in fault(file, gzip.compress(plain(IMAGES) + b"x"))
 
 
 def test_junk_after_a_gzip_file_is_a_fault(file: Path) -> None:
@@ -217,6 +216,4 @@ def test_counts_of_images_and_labels_must_match(tmp_path: Path) -> None:
 
 
 def test_content_sha256_is_that_of_the_unpacked_file(file: Path) -> None:
-    import hashlib
-
     assert idx.content_sha256(IMAGES) == hashlib.sha256(plain(IMAGES)).hexdigest()

@@ -1,0 +1,63 @@
+"""``pygan record``: one stack's run as a trace, with as much of every step as is asked for."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StackOption, StepsOption, with_config
+from pygan.cli.output import console, followed, say_caveats
+
+
+@with_config
+def record(
+    config: Any,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new trace.")],
+    stack: StackOption = "flux",
+    data: DataOption = "digits",
+    data_dir: DataDirOption = None,
+    samples: SamplesOption = None,
+    steps: StepsOption = None,
+    every: Annotated[int, typer.Option("--every", min=0, help="Pictures every so many steps; 0 for none.")] = 0,
+    exact_pictures_until: Annotated[
+        int | None, typer.Option(help="Store later pictures as 8-bit grids instead of exact values.")
+    ] = None,
+    capture: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND[,KIND][@RANGES], kinds gradients, patterns, state, sketches; e.g. sketches@0:100:10."),
+    ] = None,
+) -> None:
+    """Record a run of real Flux (or torch) that other machines can replay and compare with."""
+    from pygan import recording
+    from pygan.capture import parse
+    from pygan.data import load
+    from pygan.stacks.choose import make_stack
+    from pygan.training import total_steps
+
+    say_caveats(config)
+    wanted = parse(capture or [])
+    dataset = load(data, data_dir, limit=samples)
+    total = steps or total_steps(config, dataset)
+    command = "pygan " + shlex.join(argument for argument in sys.argv[1:])
+    runner = make_stack(stack, config)
+    try:
+        made = recording.record(
+            runner,
+            dataset,
+            total,
+            out,
+            command=command,
+            picture_every=every,
+            exact_pictures_until=exact_pictures_until,
+            capture=wanted,
+        )
+        for _ in followed(made, f"{stack} on {dataset.name}", total):
+            pass
+    finally:
+        runner.close()
+    size = sum(path.stat().st_size for path in out.iterdir())
+    console.print(f"wrote {out}: {total} steps, {size / 1e6:.2f} MB")

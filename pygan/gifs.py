@@ -1,0 +1,141 @@
+"""The main job: both stacks train the same recipe from the same draws, and their pictures move side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pygan import environment
+from pygan.data import Dataset
+from pygan.errors import ConfigError, TraceError
+from pygan.files import write_bytes, write_json
+from pygan.parity.bands import PictureBand
+from pygan.parity.free_run import BEYOND, FreeRunVerdict, grid_of, judge
+from pygan.pictures.gif import write_gif
+from pygan.pictures.side_by_side import SideBySideFrame, write_side_by_side
+from pygan.records import StepRecord
+from pygan.resources import traces_dir
+from pygan.traces import Trace
+
+_FREE = ("seed", "epochs", "picture_every", "device", "threads")
+"""Config fields that a recorded stream need not share (the seed is compared on its own)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stack's run: how to call it, and its records."""
+
+    title: str
+    facts: dict[str, Any]
+    records: Sequence[StepRecord]
+
+    @property
+    def framed(self) -> list[StepRecord]:
+        """The records that carry pictures."""
+        return [record for record in self.records if record.pictures]
+
+
+def recorded_flux(config: Any, dataset: Dataset) -> Trace:
+    """The shipped trace of real Flux for this config, seed and data. Raises ``TraceError`` saying what there is."""
+    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
+    held = []
+    for folder in sorted(path.parent for path in traces_dir().glob("*/trace.json")):
+        trace = Trace(folder)
+        given = {key: value for key, value in trace.header.config.items() if key not in _FREE}
+        same = given == wanted and trace.header.config["seed"] == config.seed
+        if same and trace.header.data["sha256"] == dataset.sha256 and trace.header.stack == "flux":
+            return trace
+        held.append(f"{folder.name} (on {trace.header.data['name']}, width {given.get('width')}, {given.get('dtype')})")
+    raise TraceError(
+        f"no recorded Flux run fits this config on {dataset.name}; recorded: {', '.join(held) or 'none'}. "
+        "Run real Flux live (`pygan doctor` says what it needs), or drop the flags that change the run."
+    )
+
+
+def live_title(stack: Any) -> str:
+    """``PyTorch 2.13.0 (live)`` or ``Flux 0.16.9 (live)``."""
+    return f"{_versioned(stack.name, stack.describe())} (live)"
+
+
+def recorded_title(trace: Trace) -> str:
+    """``Flux 0.16.9 (recorded)``."""
+    return f"{_versioned(trace.header.stack, trace.header.environment.get('stack', trace.header.environment))} (recorded)"
+
+
+def _versioned(stack: str, facts: dict[str, Any]) -> str:
+    return f"PyTorch {facts['torch'].partition('+')[0]}" if stack == "torch" else f"Flux {facts['packages']['Flux']}"
+
+
+def write_gifs(
+    out: Path,
+    flux: Run,
+    torch: Run,
+    band: PictureBand,
+    fps: float,
+    facts: dict[str, Any],
+    written: Callable[[Path], None] = lambda path: None,
+) -> FreeRunVerdict:
+    """Write ``flux.gif``, ``torch.gif``, ``side_by_side.gif``, ``summary.json`` and ``summary.md`` into ``out``."""
+    if not torch.framed or not flux.framed:
+        raise ConfigError("neither GIF can be made without pictures; run at least one step with --every 1")
+    verdict = judge(torch.records, flux.records, band)
+    for name, run in (("flux.gif", flux), ("torch.gif", torch)):
+        write_gif(out / name, [grid_of(record) for record in run.framed], fps)
+        written(out / name)
+    write_side_by_side(out / "side_by_side.gif", side_by_side_frames(flux, torch, verdict), (flux.title, torch.title), fps)
+    written(out / "side_by_side.gif")
+    summary = {
+        "verdict": verdict.to_dict(),
+        "flux": {"title": flux.title, **flux.facts},
+        "torch": {"title": torch.title, **torch.facts},
+        "environment": environment.describe(),
+        **facts,
+    }
+    write_json(out / "summary.json", summary)
+    write_bytes(out / "summary.md", summary_text(flux, torch, verdict).encode())
+    written(out / "summary.md")
+    return verdict
+
+
+def side_by_side_frames(flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[SideBySideFrame]:
+    """One frame per step that has pictures in either run, with that step's verdict."""
+    left, right = ({record.step: record for record in run.framed} for run in (flux, torch))
+    judged = {step.step: step for step in verdict.steps}
+    frames = []
+    for number in sorted(left.keys() | right.keys()):
+        a, b, judgement = left.get(number), right.get(number), judged.get(number)
+        note = f"relative difference of the pictures {judgement.relative:.1e}" if judgement else ""
+        if judgement and judgement.verdict != BEYOND:
+            note += f", band {judgement.band:.1e}"
+        frames.append(
+            SideBySideFrame(
+                step=number,
+                left=grid_of(a) if a else None,
+                right=grid_of(b) if b else None,
+                left_losses={name: float(value) for name, value in a.loss.items()} if a else {},
+                right_losses={name: float(value) for name, value in b.loss.items()} if b else {},
+                verdict=judgement.verdict if judgement else "not run",
+                note=note,
+            )
+        )
+    return frames
+
+
+def summary_text(flux: Run, torch: Run, verdict: FreeRunVerdict) -> str:
+    """The summary for a reader: the verdict, then one row per picture."""
+    lines = [
+        f"# {flux.title} against {torch.title}",
+        "",
+        f"**{verdict.verdict}**: {verdict.reason}.",
+        "",
+        "| step | verdict | pictures differ by | band | D loss Flux | D loss PyTorch | G loss Flux | G loss PyTorch |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for step in verdict.steps:
+        band = "" if step.verdict == BEYOND else f"{step.band:.1e}"
+        losses = [f"{value:.6f}" for name in sorted(step.losses) for value in reversed(step.losses[name])]
+        cells = [str(step.step), step.verdict, f"{step.relative:.1e}", band, *(losses or [""] * 4)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,114 @@
+"""Two free runs of one recipe and one key: up to which step do their pictures agree?
+
+Float32 runs drift apart by rounding, later by chaos. Up to the committed horizon the pictures must stay inside the
+band measured from runs of the same stack under other threads and instruction sets; beyond it nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pygan.parity.bands import PictureBand
+from pygan.parity.compare import norm
+from pygan.pictures.grid import grid
+from pygan.records import StepRecord
+
+AGREE, DIFFERS, BEYOND, NOT_RUN = "agree", "differs", "beyond horizon", "not run"
+VERDICTS = (AGREE, DIFFERS, BEYOND, NOT_RUN)
+QUANTISED = 0.5 / 127.5
+"""Half a grey level in [-1, 1]: what storing one side as 8-bit grids may add to a pixel."""
+
+
+@dataclass(frozen=True)
+class PictureStep:
+    """The verdict on the pictures of one step."""
+
+    step: int
+    relative: float
+    band: float
+    verdict: str
+    losses: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class FreeRunVerdict:
+    """The verdict on two free runs: per picture, and as a whole (``agree`` only up to ``agreed_until``)."""
+
+    verdict: str
+    agreed_until: int
+    horizon: int
+    reason: str
+    steps: Sequence[PictureStep]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def picture_values(record: StepRecord) -> np.ndarray:
+    """The pictures of a record as ``(side * H, side * W)`` Float64 in [-1, 1], from values or from an 8-bit grid."""
+    if "grid" in record.pictures:
+        return record.pictures["grid"].astype(np.float64) / 127.5 - 1
+    values = record.pictures["values"].astype(np.float64)
+    side = int(len(values) ** 0.5)
+    count, _, height, width = values.shape
+    columns = values[:, 0].reshape(side, side, height, width)  # column, row, y, x
+    assert count == side * side
+    return columns.transpose(1, 2, 0, 3).reshape(side * height, side * width)
+
+
+def relative_picture(candidate: StepRecord, reference: StepRecord) -> tuple[float, float]:
+    """``(relative difference, what quantisation may add)`` of two records' pictures."""
+    a, b = picture_values(candidate), picture_values(reference)
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf"), 0.0
+    quantised = "grid" in candidate.pictures or "grid" in reference.pictures
+    size = norm(b)
+    return norm(a - b) / size, QUANTISED * float(np.sqrt(b.size)) / size if quantised else 0.0
+
+
+def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band: PictureBand) -> FreeRunVerdict:
+    """The verdict on two runs' records; steps with pictures on both sides are compared, losses beside them."""
+    theirs = {record.step: record for record in reference}
+    steps, differs, agreed = [], None, -1
+    for mine in candidate:
+        other = theirs.get(mine.step)
+        if other is None or not mine.pictures or not other.pictures:
+            continue
+        relative, quantisation = relative_picture(mine, other)
+        allowed = band.at(mine.step) + quantisation
+        if mine.step > band.horizon:
+            verdict = BEYOND if np.isfinite(relative) else DIFFERS
+        else:
+            verdict = AGREE if relative <= allowed else DIFFERS
+        if verdict == DIFFERS and differs is None:
+            differs = mine.step
+        if verdict == AGREE and differs is None:
+            agreed = mine.step
+        losses = {
+            name: (float(value), float(other.loss[name])) for name, value in mine.loss.items() if name in other.loss
+        }
+        steps.append(PictureStep(mine.step, relative, allowed, verdict, losses))
+    if not steps:
+        return FreeRunVerdict(NOT_RUN, -1, band.horizon, "no step has pictures in both runs", [])
+    if differs is not None:
+        bad = next(step for step in steps if step.step == differs)
+        reason = f"step {differs}: pictures differ by {bad.relative:.2e}, the band admits {bad.band:.2e}"
+        return FreeRunVerdict(DIFFERS, agreed, band.horizon, reason, steps)
+    if agreed < 0:
+        return FreeRunVerdict(NOT_RUN, -1, band.horizon, f"no picture at or before the horizon, step {band.horizon}", steps)
+    beyond = sum(step.verdict == BEYOND for step in steps)
+    tail = f"; {beyond} later pictures are beyond the horizon (step {band.horizon}) and not judged" if beyond else ""
+    return FreeRunVerdict(AGREE, agreed, band.horizon, f"pictures agree up to step {agreed}{tail}", steps)
+
+
+def grid_of(record: StepRecord) -> np.ndarray:
+    """The 8-bit picture grid of a record: ``(side * H, side * W)`` uint8."""
+    if "grid" in record.pictures:
+        return record.pictures["grid"]
+    values = record.pictures["values"]
+    return grid(values, int(len(values) ** 0.5))

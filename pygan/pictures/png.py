@@ -1,0 +1,64 @@
+"""PNG files of 8-bit pictures, under the article's names."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pygan.errors import DataError
+from pygan.files import atomic_path
+from pygan.pictures.grid import PictureError
+
+PATTERN = "dcgan_steps_*.png"
+
+
+def file_name(step: int) -> str:
+    """The article's name for the picture drawn at ``step``, e.g. ``dcgan_steps_001000.png``."""
+    if step < 0:
+        raise PictureError(f"step {step} has no picture; steps count from 0")
+    return f"dcgan_steps_{step:06d}.png"
+
+
+def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The pictures of a run in ``folder``, in the sorted name order in which the article makes its GIF."""
+    return sorted(Path(folder).glob(PATTERN))
+
+
+def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+    """Write ``picture`` atomically: ``(H, W)`` uint8 as 8-bit grey, ``(H, W, 3)`` uint8 as RGB.
+
+    Raises ``PictureError`` on another shape or dtype, ``OutputError`` if ``path`` cannot be written.
+    """
+    check_picture(picture)
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG", optimize=True)
+
+
+def read_png(path: str | os.PathLike[str]) -> np.ndarray:
+    """The picture at ``path``: ``(H, W)`` uint8 if grey, ``(H, W, 3)`` uint8 if RGB.
+
+    Raises ``DataError`` if there is no such file, or it is no whole 8-bit grey or RGB PNG.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            image.load()
+            if image.mode not in ("L", "RGB"):
+                raise DataError(f"{path} holds pixels of kind {image.mode!r}; expected an 8-bit grey or RGB PNG")
+            return np.array(image)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no picture {path}") from error
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no readable PNG: {error}") from error
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Raise ``PictureError`` unless ``picture`` is a non-empty uint8 ``(H, W)`` or ``(H, W, 3)``."""
+    flat = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if picture.dtype != np.uint8 or not flat or not picture.size:
+        raise PictureError(
+            f"a picture has shape {picture.shape}, {picture.dtype}; expected (H, W) or (H, W, 3), uint8, not empty"
+        )

@@ -17,7 +17,9 @@ def _range(text: str) -> range:
         numbers = [int(part) for part in text.split(":")]
         return range(numbers[0], numbers[0] + 1) if len(numbers) == 1 else range(*numbers)
     except (ValueError, TypeError):
-        raise ConfigError(f"{text!r} is no range of steps; write start:stop or start:stop:stride, such as 0:100:10") from None
+        raise ConfigError(
+            f"{text!r} is no range of steps; write start:stop or start:stop:stride, such as 0:100:10"
+        ) from None
 
 
 def parse(items: Sequence[str]) -> CaptureAt:

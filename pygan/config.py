@@ -24,8 +24,8 @@ def sourced(default: Any, source: str, check: Callable[[Any], bool] | None = Non
 
 
 def positive(value: Any) -> bool:
-    """Is it above zero?"""
-    return bool(value > 0)
+    """Is it above zero, and finite?"""
+    return bool(0 < value < float("inf"))
 
 
 def one_of(*choices: Any) -> dict[str, Any]:
@@ -54,7 +54,9 @@ class RunConfig:
         **one_of("float32", "native"),
     )
     randomness: str = sourced(
-        "keyed", "ours: 'keyed' draws are equal in every stack, 'native' ones the stack's own", **one_of("keyed", "native")
+        "keyed",
+        "ours: 'keyed' draws are equal in every stack, 'native' ones the stack's own",
+        **one_of("keyed", "native"),
     )
     threads: int = sourced(0, "ours: CPU threads of the stack, 0 for all cores", lambda v: 0 <= v <= 1024, "0 .. 1024")
 

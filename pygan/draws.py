@@ -131,7 +131,7 @@ class Draws:
         if given is not None:
             return given
         drawn = fields(self.seed, stream, self.step, prod(shape), 16)
-        return (drawn >= np.uint16(keep_threshold(rate))).reshape(shape)
+        return (drawn >= keep_threshold(rate)).reshape(shape)
 
     def permutation(self, stream: str, count: int) -> np.ndarray:
         """Order of ``0 .. count - 1`` by 64-bit key, ties by index: ``(count,)`` int64."""

@@ -24,6 +24,13 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def describe() -> dict[str, Any]:
     """Versions, processor and the environment variables that change numerical results."""
     prefixes = ("OMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "NPY_", "JULIA_NUM_THREADS", "CUBLAS_")
@@ -33,6 +40,6 @@ def describe() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "variables": {key: value for key, value in sorted(os.environ.items()) if key.startswith(prefixes)},
     }

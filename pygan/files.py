@@ -27,7 +27,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}. Choose a folder you may write to.") from error
+        raise OutputError(
+            f"cannot write {target}: {error.strerror or error}. Choose a folder you may write to."
+        ) from error
     temporary = Path(name)
     try:
         yield temporary

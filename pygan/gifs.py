@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pygan import environment
 from pygan.data import Dataset
@@ -13,7 +15,9 @@ from pygan.errors import ConfigError, TraceError
 from pygan.files import write_bytes, write_json
 from pygan.parity.bands import PictureBand
 from pygan.parity.free_run import BEYOND, FreeRunVerdict, grid_of, judge
+from pygan.pictures.contact_sheet import write_contact_sheet
 from pygan.pictures.gif import write_gif
+from pygan.pictures.plots import divergence_plot, loss_plot
 from pygan.pictures.side_by_side import SideBySideFrame, write_side_by_side
 from pygan.records import StepRecord
 from pygan.resources import traces_dir
@@ -54,6 +58,31 @@ def recorded_flux(config: Any, dataset: Dataset) -> Trace:
     )
 
 
+def recorded_steps(trace: Trace) -> int:
+    """Training steps of a recorded run (its last record may carry only the closing pictures)."""
+    return sum(1 for record in trace if record.loss)
+
+
+def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
+    """The records of a run's first ``total`` steps, with pictures only every ``every`` steps.
+
+    The closing pictures, numbered by the total, are kept only where the recorded run ends there: in a longer run that
+    number belongs to pictures of one update later. Raises ``TraceError`` if the recording is shorter than ``total``.
+    """
+    held = recorded_steps(trace)
+    if total > held:
+        raise TraceError(
+            f"{trace.folder.name} holds {held} steps of Flux, not {total}; use --steps {held} or --flux live"
+        )
+    kept = []
+    for record in trace:
+        if record.step < total:
+            kept.append(record if record.step % every == 0 else replace(record, pictures={}))
+        elif record.step == total == held:
+            kept.append(record)
+    return kept
+
+
 def live_title(stack: Any) -> str:
     """``PyTorch 2.13.0 (live)`` or ``Flux 0.16.9 (live)``."""
     return f"{_versioned(stack.name, stack.describe())} (live)"
@@ -61,7 +90,9 @@ def live_title(stack: Any) -> str:
 
 def recorded_title(trace: Trace) -> str:
     """``Flux 0.16.9 (recorded)``."""
-    return f"{_versioned(trace.header.stack, trace.header.environment.get('stack', trace.header.environment))} (recorded)"
+    return (
+        f"{_versioned(trace.header.stack, trace.header.environment.get('stack', trace.header.environment))} (recorded)"
+    )
 
 
 def _versioned(stack: str, facts: dict[str, Any]) -> str:
@@ -77,17 +108,23 @@ def write_gifs(
     facts: dict[str, Any],
     written: Callable[[Path], None] = lambda path: None,
 ) -> FreeRunVerdict:
-    """Write ``flux.gif``, ``torch.gif``, ``side_by_side.gif``, ``summary.json`` and ``summary.md`` into ``out``."""
+    """Write ``flux.gif``, ``torch.gif``, ``side_by_side.gif``, three plots, ``summary.json`` and ``summary.md``."""
     if not torch.framed or not flux.framed:
         raise ConfigError("neither GIF can be made without pictures; run at least one step with --every 1")
     verdict = judge(torch.records, flux.records, band)
+    milliseconds = 0
     for name, run in (("flux.gif", flux), ("torch.gif", torch)):
-        write_gif(out / name, [grid_of(record) for record in run.framed], fps)
+        milliseconds = write_gif(out / name, [grid_of(record) for record in run.framed], fps)
         written(out / name)
-    write_side_by_side(out / "side_by_side.gif", side_by_side_frames(flux, torch, verdict), (flux.title, torch.title), fps)
+    write_side_by_side(
+        out / "side_by_side.gif", side_by_side_frames(flux, torch, verdict), (flux.title, torch.title), fps
+    )
     written(out / "side_by_side.gif")
+    write_plots(out, flux, torch, verdict)
+    written(out / "losses.png")
     summary = {
         "verdict": verdict.to_dict(),
+        "gif": {"frames": len(torch.framed), "milliseconds_a_frame": milliseconds, "loop": "forever"},
         "flux": {"title": flux.title, **flux.facts},
         "torch": {"title": torch.title, **torch.facts},
         "environment": environment.describe(),
@@ -97,6 +134,29 @@ def write_gifs(
     write_bytes(out / "summary.md", summary_text(flux, torch, verdict).encode())
     written(out / "summary.md")
     return verdict
+
+
+def write_plots(out: Path, flux: Run, torch: Run, verdict: FreeRunVerdict) -> None:
+    """Write ``contact_sheet.png``, ``losses.png`` and ``divergence.png``."""
+    titles = (flux.title, torch.title)
+    grids = [{record.step: grid_of(record) for record in run.framed} for run in (flux, torch)]
+    write_contact_sheet(out / "contact_sheet.png", grids[0], grids[1], titles)
+    loss_plot(out / "losses.png", _loss_series(flux), _loss_series(torch), titles, verdict.horizon)
+    judged = [step for step in verdict.steps if np.isfinite(step.relative)]
+    if judged:
+        band = [step.band if step.verdict != BEYOND else np.nan for step in judged]
+        divergence = {"pictures": [step.relative for step in judged]}
+        divergence_plot(out / "divergence.png", [step.step for step in judged], divergence, band, verdict.horizon)
+
+
+def _loss_series(run: Run) -> dict[str, tuple[list[int], list[float]]]:
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for record in run.records:
+        for name, value in record.loss.items():
+            steps, values = series.setdefault(name, ([], []))
+            steps.append(record.step)
+            values.append(float(value))
+    return series
 
 
 def side_by_side_frames(flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[SideBySideFrame]:

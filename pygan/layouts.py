@@ -31,7 +31,9 @@ class Rule:
         if sorted(self.torch) != sorted(self.flux) or len(set(self.torch)) != len(self.torch):
             raise StateError(f"layout rule {self.name}: axes {self.torch} and {self.flux} are not the same set")
         if not self.flip <= set(self.torch):
-            raise StateError(f"layout rule {self.name}: flipped axes {sorted(self.flip)} are not all among {self.torch}")
+            raise StateError(
+                f"layout rule {self.name}: flipped axes {sorted(self.flip)} are not all among {self.torch}"
+            )
 
     def _check(self, shape: tuple[int, ...], axes: tuple[str, ...], path: str) -> None:
         if len(shape) != len(axes):

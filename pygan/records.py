@@ -14,8 +14,8 @@ import numpy as np
 from pygan.errors import TraceError
 from pygan.state import State
 
-CAPTURES = ("gradients", "patterns", "state", "sketches")
-"""What a step can be asked to record besides losses and logits; ``patterns:CALL`` keeps the patterns of one call."""
+CAPTURES = ("logits", "gradients", "patterns", "state", "sketches")
+"""What a step can be asked to record besides losses; ``patterns:CALL`` keeps the patterns of one call."""
 
 Arrays = dict[str, np.ndarray]
 

@@ -55,7 +55,7 @@ def widen(state: Mapping[str, np.ndarray], dtype: str) -> State:
 def save(path: str | Path, state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
     """Write ``state`` and the ``config`` that made it as one safetensors file, atomically."""
     metadata = {"pygan_state": str(SCHEMA), "config": json.dumps(dict(config))}
-    write_bytes(path, to_safetensors({key: np.ascontiguousarray(value) for key, value in state.items()}, metadata))
+    write_bytes(path, to_safetensors({key: np.asarray(value, order="C") for key, value in state.items()}, metadata))
 
 
 def load(path: str | Path) -> tuple[State, dict[str, Any]]:
@@ -63,9 +63,12 @@ def load(path: str | Path) -> tuple[State, dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as stored:
             metadata = stored.metadata() or {}
-            state = {key: stored.get_tensor(key) for key in stored.keys()}
+            state = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise StateError(f"cannot read the state in {path}: {error}") from error
     if metadata.get("pygan_state") != str(SCHEMA):
         raise StateError(f"{path} is a safetensors file but not a pygan state of schema {SCHEMA}")
-    return state, json.loads(metadata["config"])
+    try:
+        return state, dict(json.loads(metadata["config"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise StateError(f"cannot read the config of the state in {path}: {error!r}") from error

@@ -75,7 +75,7 @@ class TraceWriter:
             if value.dtype == np.bool_:
                 shapes[key] = list(value.shape)
                 value = np.packbits(value.reshape(-1), bitorder="little")
-            stored = np.ascontiguousarray(value)
+            stored = np.asarray(value, order="C")
             self._arrays[f"{step}/{key}"] = stored
             self._bytes += stored.nbytes
         self._steps[step] = {**facts, "bool_shapes": shapes} if shapes else facts
@@ -111,10 +111,13 @@ class Trace:
         index = self._read_index()
         self.header = Header(**{key: index[key] for key in Header.__dataclass_fields__})
         self._where: dict[str, dict[str, Any]] = {}
-        for chunk in index["chunks"]:
-            if Path(chunk["file"]).name != chunk["file"]:
-                raise TraceError(f"{self.folder}/trace.json names a chunk outside its folder: {chunk['file']!r}")
-            self._where.update(dict.fromkeys(chunk["steps"], chunk))
+        try:
+            for chunk in index["chunks"]:
+                if Path(chunk["file"]).name != chunk["file"]:
+                    raise TraceError(f"{self.folder}/trace.json names a chunk outside its folder: {chunk['file']!r}")
+                self._where |= {INITIAL if step == INITIAL else str(int(step)): chunk for step in chunk["steps"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise TraceError(f"{self.folder}/trace.json describes its chunks wrongly: {error!r}") from error
         self._verified: set[str] = set()
 
     def _read_index(self) -> dict[str, Any]:
@@ -153,7 +156,7 @@ class Trace:
 
     def state_before(self, step: int) -> State:
         """The state that ``step`` started from: the initial one, or that after the step before."""
-        first = step == self.steps[0] and INITIAL in self._where
+        first = INITIAL in self._where and step == next(iter(self.steps), 0)
         state = self.initial_state() if first else self.record(step - 1).state
         if not state:
             raise TraceError(f"{self.folder} stores no full state before step {step}")
@@ -173,7 +176,8 @@ class Trace:
             with safe_open(path, framework="numpy") as stored:
                 facts = json.loads(stored.metadata()["steps"])[step]
                 prefix = f"{step}/"
-                arrays = {k.removeprefix(prefix): stored.get_tensor(k) for k in stored.keys() if k.startswith(prefix)}
+                names = [key for key in stored.keys() if key.startswith(prefix)]  # noqa: SIM118 - not a dict
+                arrays = {key.removeprefix(prefix): stored.get_tensor(key) for key in names}
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TraceError(f"cannot read {path}: {error}") from error
         for key, shape in facts.get("bool_shapes", {}).items():

@@ -14,13 +14,12 @@ from pygan.errors import ConfigError
 from pygan.records import StepRecord
 from pygan.stacks import Stack
 
-
 CaptureAt = Callable[[int], Sequence[str]]
 """What to record of a step, by its number."""
 
 
 def nothing(step: int) -> Sequence[str]:
-    """Record losses and logits only."""
+    """Record losses only."""
     return ()
 
 
@@ -70,7 +69,7 @@ def fixed_latent(config: Any) -> np.ndarray:
 
 def total_steps(config: Any, dataset: Dataset) -> int:
     """Steps of the whole published training on ``dataset``."""
-    return int(config.epochs) * -(-len(dataset.images) // config.batch)
+    return int(config.epochs) * -(-len(dataset.images) // int(config.batch))
 
 
 def train(
@@ -84,7 +83,9 @@ def train(
 ) -> Iterator[StepRecord]:
     """Run ``steps`` training steps and yield a record after each; ``first`` continues a run at that step.
 
-    ``capture`` says what to record of each step. With ``picture_every`` the record of every such step (counting from 0) carries pictures, and a last record,
+    ``capture`` says what to record of each step.
+
+    With ``picture_every`` the record of every such step (counting from 0) carries pictures, and a last record,
     numbered by the total, carries only the pictures of the finished run, as the article's loop does.
     """
     config: Any = stack.config

@@ -116,7 +116,9 @@ function step!(stack::FluxStack, batch, draws::Draws, capture=())
         merge!(full, filter(((key, _),) -> startswith(key, "gradient/"), out))
         merge!(out, Dict("sketch/$key" => sketch(value) for (key, value) in full))
     end
-    "gradients" in run.capture || filter!(((key, _),) -> !startswith(key, "gradient/"), out)
+    for (word, kind) in (("gradients", "gradient/"), ("logits", "logits/"))
+        word in run.capture || filter!(((key, _),) -> !startswith(key, kind), out)
+    end
     "state" in run.capture && merge!(out, Dict("state/$key" => value for (key, value) in state(stack)))
     return out
 end

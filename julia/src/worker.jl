@@ -126,4 +126,19 @@ function answer(worker, ::Val{:apply_layer}, message, arrays)
     return NOTHING, Dict("y" => layer(arrays["x"]), "round_trip" => to_wire(layout_rule("$kind.weight"), weight))
 end
 
+"The bridge's cost alone: arrays in, one number back."
+answer(worker, ::Val{:echo}, message, arrays) =
+    NOTHING, Dict("sum" => fill(sum(sum(Float64, value) for value in values(arrays))))
+
+"The draws of one step alone, without the step."
+function answer(worker, ::Val{:expand_draws}, message, arrays)
+    c, draws = worker.stack.config, draws_of(message, Dict())
+    normal(draws, "noise", (c.latent_dim, c.batch))
+    for call in ("real", "fake", "generator")
+        keep(draws, "mask/$call/discriminator.drop1", (14, 14, c.width, c.batch), c.dropout)
+        keep(draws, "mask/$call/discriminator.drop2", (7, 7, 2c.width, c.batch), c.dropout)
+    end
+    return NOTHING, NOTHING
+end
+
 answer(worker, ::Val{:sketch}, message, arrays) = NOTHING, Dict("sketch" => sketch(arrays["x"]))

@@ -31,6 +31,8 @@ def main() -> None:
         error_console.print("[bold red]error:[/]", end=" ")
         error_console.print(str(error), markup=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into SystemExit(130)
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         error_console.print("stopped; every file written so far is valid")
         sys.exit(130)

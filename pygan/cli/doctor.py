@@ -26,7 +26,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
     if as_json:
         import json
 
-        sys.stdout.write(json.dumps([dict(zip(("what", "state", "detail"), row, strict=True)) for row in rows], indent=1) + "\n")
+        sys.stdout.write(
+            json.dumps([dict(zip(("what", "state", "detail"), row, strict=True)) for row in rows], indent=1) + "\n"
+        )
     else:
         table = Table("what", "state", "detail", box=None, pad_edge=False)
         colours = {"ok": "green", "gap": "yellow", "broken": "red"}
@@ -49,7 +51,10 @@ def _python_rows() -> list[tuple[str, str, str]]:
 
 
 def _julia_rows() -> list[tuple[str, str, str]]:
-    juliacall = metadata.version("juliacall")
+    try:
+        juliacall = metadata.version("juliacall")
+    except metadata.PackageNotFoundError:
+        return [("juliacall pin", "broken", f"pip install juliacall=={PINS['PythonCall']}")]
     state = "ok" if juliacall == PINS["PythonCall"] else "broken"
     rows = [("juliacall pin", state, f"{juliacall}, traces were made with {PINS['PythonCall']}")]
     try:
@@ -59,7 +64,11 @@ def _julia_rows() -> list[tuple[str, str, str]]:
         return [*rows, ("julia", "gap", f"live Flux is off; recorded Flux works. {error}")]
     rows.append(("julia", "ok", f"{versions['julia']} at {setup.executable} ({setup.source})"))
     rows.append(("julia environment", "ok", setup.project))
-    return rows + [(name, "ok", versions[name]) for name in ("Flux", "NNlib", "Zygote", "Optimisers", "PythonCall") if name in versions]
+    return rows + [
+        (name, "ok", versions[name])
+        for name in ("Flux", "NNlib", "Zygote", "Optimisers", "PythonCall")
+        if name in versions
+    ]
 
 
 def _data_rows() -> list[tuple[str, str, str]]:

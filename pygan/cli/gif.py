@@ -13,6 +13,8 @@ from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOptio
 from pygan.cli.output import console, followed, say_caveats
 from pygan.errors import ConfigError, JuliaNotFound
 
+DEFAULT_STEPS = 400
+
 
 @with_config
 def gif(
@@ -20,7 +22,8 @@ def gif(
     flux: Annotated[
         str,
         typer.Option(
-            "--flux", help="auto: real Flux live if it is found without downloading, else the recorded run; live; recorded."
+            "--flux",
+            help="auto: real Flux live if it is found without downloading, else the recorded run; live; recorded.",
         ),
     ] = "auto",
     data: DataOption = "digits",
@@ -31,7 +34,7 @@ def gif(
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=50, help="Pictures a second in the GIFs.")] = 5,
     out: OutOption = Path("runs/gifs"),
 ) -> None:
-    """Train both stacks from the same draws and write flux.gif, torch.gif, side_by_side.gif and a summary.
+    """Train both stacks from the same draws and write flux.gif, torch.gif, side_by_side.gif, plots and a summary.
 
     Exit code 0: the pictures agree up to the stated step. 1: they differ inside the horizon.
     """
@@ -55,8 +58,7 @@ def gif(
             console.print(f"Flux is replayed from a recording, because {str(error).splitlines()[0]}", markup=False)
 
     trace = None if live else gifs.recorded_flux(config, dataset)
-    recorded_steps = len([step for step in trace.steps if trace.record(step).loss]) if trace else 0
-    total = steps or recorded_steps or 400
+    total = steps or (gifs.recorded_steps(trace) if trace else DEFAULT_STEPS)
     started = time.perf_counter()
 
     def run(name: str) -> gifs.Run:
@@ -74,7 +76,7 @@ def gif(
 
     if trace is not None:
         environment = {"live": False, "trace": trace.folder.name, "recorded": trace.header.recorded}
-        kept = [record for record in trace if record.step <= total and (record.step % every == 0 or record.step == total)]
+        kept = gifs.first_steps(trace, total, every)
         flux_run = gifs.Run(gifs.recorded_title(trace), {**environment, **trace.header.environment}, kept)
     else:
         flux_run = run("flux")
@@ -85,7 +87,9 @@ def gif(
         "steps": total,
         "seconds": time.perf_counter() - started,
     }
-    verdict = gifs.write_gifs(out, flux_run, torch_run, picture_band(), fps, facts, lambda path: console.print(f"wrote {path}"))
+    verdict = gifs.write_gifs(
+        out, flux_run, torch_run, picture_band(), fps, facts, lambda path: console.print(f"wrote {path}")
+    )
     console.print(f"\n{verdict.verdict}: {verdict.reason}.", markup=False)
     if verdict.verdict == DIFFERS:
         sys.exit(1)

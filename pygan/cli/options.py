@@ -21,7 +21,8 @@ DataOption = Annotated[
     str, typer.Option("--data", help="mnist, fashion-mnist, digits, or a folder of IDX files or 28x28 pictures.")
 ]
 DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder that holds the data sets (else PYGAN_DATA_DIR, else the cache).")
+    Path | None,
+    typer.Option("--data-dir", help="Folder that holds the data sets (else PYGAN_DATA_DIR, else the cache)."),
 ]
 SamplesOption = Annotated[int | None, typer.Option("--samples", min=2, help="Use only the first so many images.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
@@ -38,7 +42,42 @@ def progress_bar() -> Progress:
 
 
 def followed(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[StepRecord]:
-    """Pass ``records`` through while a progress bar shows them; plain lines where there is no terminal."""
+    """Pass ``records`` through while a progress bar shows them; plain lines where there is no terminal.
+
+    Ctrl-C takes effect between two steps, so that a state saved after it is one that a run really has.
+    """
+    with interrupts_held() as stop_if_asked:
+        for record in _shown(records, label, steps):
+            yield record
+            stop_if_asked()
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[Callable[[], None]]:
+    """Hold the first Ctrl-C back until the yielded function is called; a second one takes effect at once."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: None  # another thread's business, or Ctrl-C is ignored
+        return
+    asked = False
+
+    def hold(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[StepRecord]:
     if not sys.stdout.isatty():
         for record in records:
             if record.loss and (record.step % max(1, steps // 10) == 0 or record.step == steps - 1):

@@ -28,7 +28,9 @@ def record(
     ] = None,
     capture: Annotated[
         list[str] | None,
-        typer.Option(help="KIND[,KIND][@RANGES], kinds gradients, patterns, state, sketches; e.g. sketches@0:100:10."),
+        typer.Option(
+            help="KIND[,KIND][@RANGES], kinds logits, gradients, patterns, state, sketches; e.g. sketches@0:100:10."
+        ),
     ] = None,
 ) -> None:
     """Record a run of real Flux (or torch) that other machines can replay and compare with."""
@@ -55,8 +57,11 @@ def record(
             exact_pictures_until=exact_pictures_until,
             capture=wanted,
         )
-        for _ in followed(made, f"{stack} on {dataset.name}", total):
-            pass
+        try:
+            for _ in followed(made, f"{stack} on {dataset.name}", total):
+                pass
+        finally:
+            made.close()  # type: ignore[attr-defined]
     finally:
         runner.close()
     size = sum(path.stat().st_size for path in out.iterdir())

@@ -34,13 +34,18 @@ def train(
     runner = make_stack(stack, config)
     try:
         made = record(runner, dataset, total, out / f"{stack}.trace", picture_every=config.picture_every)
+        stopped: KeyboardInterrupt | None = None
         try:
             for one in followed(made, stack, total):
                 if one.pictures:
                     write_png(out / file_name(one.step), grid_of(one))
+        except KeyboardInterrupt as interrupt:
+            stopped = interrupt
         finally:
             made.close()  # type: ignore[attr-defined]
-            save(out / "state.safetensors", runner.state(), config.to_dict())
+        save(out / "state.safetensors", runner.state(), config.to_dict())
+        if stopped:
+            raise stopped
     finally:
         runner.close()
     console.print(f"wrote pictures, {stack}.trace and state.safetensors to {out}")

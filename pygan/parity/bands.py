@@ -1,6 +1,6 @@
 """Tolerances. Each has a reason and a measured floor beside it; a band over 10 times its floor fails the build.
 
-``floors.json`` is written by ``pygan floors`` from repeated and varied runs; bands are committed here by hand.
+``floors.json`` is written by ``python -m pygan.parity.noise`` from varied runs; the factors are committed here by hand.
 """
 
 from __future__ import annotations
@@ -80,7 +80,22 @@ class PictureBand:
         return gap - 1
 
 
+PICTURE_FACTOR = 4.0
+"""Both stacks drift, each by its own rounding and its own kink flips, and the floor is one machine's sample."""
+
+FLOAT32_FACTOR = 4.0
+"""The floor is the larger of the variants' spread and both stacks' distance to the referee on one machine and trace;
+other processors and another sign of both errors fit inside four times that."""
+
+
 def picture_band() -> PictureBand:
     """The committed band for free runs of the full-width recipe in Float32."""
     row = floors()["pictures"]
-    return PictureBand(np.array(row["steps"]), np.array(row["relative"]), row["factor"])
+    return PictureBand(np.array(row["steps"]), np.array(row["relative"]), PICTURE_FACTOR)
+
+
+def float32_band(kind: str) -> Band:
+    """Band of one teacher-forced Float32 step for a kind of tensor, with the on/off patterns imposed."""
+    floor = floors()["narrow"]["floor"][kind]
+    reason = f"{FLOAT32_FACTOR:g} times the measured floor of {kind}, {floor:.1e}"
+    return Band(FLOAT32_FACTOR * floor, 0.0, reason)

@@ -35,9 +35,11 @@ class Difference:
     def __str__(self) -> str:
         if self.fault:
             return f"{self.key}: {self.fault}"
-        place = f"[{', '.join(map(str, self.worst))}]" + (f" = Julia {list(self.worst_flux)}" if self.worst_flux else "")
+        place = f"[{', '.join(map(str, self.worst))}]" + (
+            f" = Julia {list(self.worst_flux)}" if self.worst_flux else ""
+        )
         return (
-            f"{self.key} {self.shape}: relative {self.relative:.2e}, max abs {self.max_abs:.2e} ({self.max_ulp:.0f} ulp) "
+            f"{self.key} {self.shape}: relative {self.relative:.2e}, max {self.max_abs:.2e} ({self.max_ulp:.0f} ulp) "
             f"at {place}: {self.values[0]:.9g} against {self.values[1]:.9g}"
         )
 

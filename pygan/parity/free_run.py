@@ -100,7 +100,9 @@ def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band
         reason = f"step {differs}: pictures differ by {bad.relative:.2e}, the band admits {bad.band:.2e}"
         return FreeRunVerdict(DIFFERS, agreed, band.horizon, reason, steps)
     if agreed < 0:
-        return FreeRunVerdict(NOT_RUN, -1, band.horizon, f"no picture at or before the horizon, step {band.horizon}", steps)
+        return FreeRunVerdict(
+            NOT_RUN, -1, band.horizon, f"no picture at or before the horizon, step {band.horizon}", steps
+        )
     beyond = sum(step.verdict == BEYOND for step in steps)
     tail = f"; {beyond} later pictures are beyond the horizon (step {band.horizon}) and not judged" if beyond else ""
     return FreeRunVerdict(AGREE, agreed, band.horizon, f"pictures agree up to step {agreed}{tail}", steps)

@@ -57,7 +57,7 @@ def contact_sheet(
     if len(shapes) != 1:
         found = ", ".join(sorted(f"{shape} {dtype}" for shape, dtype in shapes)) or "no picture at all"
         raise PictureError(f"a contact sheet needs grids of one shape; found {found}")
-    (shape, dtype), = shapes
+    ((shape, dtype),) = shapes
     if len(shape) != 2 or dtype != "uint8":
         raise PictureError(f"a grid has shape {shape}, {dtype}; expected (H, W), uint8")
     steps = chosen_steps(shared, most, spacing)
@@ -72,9 +72,7 @@ def contact_sheet(
         words = f"step {step:,}"
         pen.text((middle, 26), canvas.fitted(words, face, size[0] + GAP), canvas.MUTED, face, "mm")
     bold = canvas.font(14, "-Bold")
-    for row, (title, colour, side) in enumerate(
-        zip(titles, (canvas.LEFT, canvas.RIGHT), (left, right), strict=False)
-    ):
+    for row, (title, colour, side) in enumerate(zip(titles, (canvas.LEFT, canvas.RIGHT), (left, right), strict=False)):
         top = HEADER + row * row_height
         pen.rectangle((MARGIN, top + 8, MARGIN + 4, top + 23), fill=colour)
         pen.text((MARGIN + 12, top + 16), canvas.fitted(title, bold, width - 2 * MARGIN - 12), canvas.INK, bold, "lm")

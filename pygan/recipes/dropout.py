@@ -23,6 +23,7 @@ class Dropout(nn.Dropout):
         self.source: KeepSource | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x`` with units dropped in train mode; unchanged in eval mode."""
         if not self.training or self.source is None:
             return super().forward(x)
         return x * self.source(tuple(x.shape), self.p).mul_(self.scale)

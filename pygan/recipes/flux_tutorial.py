@@ -21,23 +21,24 @@ from pygan.recipes.adam import OptimisersAdam
 from pygan.recipes.dropout import Dropout
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 
+
 class Generator(nn.Sequential):
     """Latent ``(N, latent_dim)`` to images ``(N, 1, 28, 28)``."""
 
     def __init__(self, config: FluxTutorialConfig) -> None:
         w = config.width
-        norm = {"eps": config.constant(config.bn_eps), "momentum": config.constant(config.bn_momentum)}
+        eps, momentum = config.constant(config.bn_eps), config.constant(config.bn_momentum)
         super().__init__(
             OrderedDict(
                 dense=nn.Linear(config.latent_dim, 4 * w * 7 * 7, bias=False),
-                norm1=nn.BatchNorm1d(4 * w * 7 * 7, **norm),
+                norm1=nn.BatchNorm1d(4 * w * 7 * 7, eps, momentum),
                 relu1=nn.ReLU(),
                 unflatten=nn.Unflatten(1, (4 * w, 7, 7)),
                 conv1=nn.ConvTranspose2d(4 * w, 2 * w, 5, stride=1, padding=2, bias=False),
-                norm2=nn.BatchNorm2d(2 * w, **norm),
+                norm2=nn.BatchNorm2d(2 * w, eps, momentum),
                 relu2=nn.ReLU(),
                 conv2=nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1, bias=False),
-                norm3=nn.BatchNorm2d(w, **norm),
+                norm3=nn.BatchNorm2d(w, eps, momentum),
                 relu3=nn.ReLU(),
                 conv3=nn.ConvTranspose2d(w, 1, 4, stride=2, padding=1, bias=False),
                 tanh=nn.Tanh(),
@@ -90,7 +91,8 @@ def initialise(networks: Mapping[str, nn.Module], config: FluxTutorialConfig, dr
 def glorot_uniform(draws: Draws, stream: str, shape: tuple[int, ...]) -> np.ndarray:
     """Flux's ``glorot_uniform`` in its own arithmetic: ``(u - 0.5) * sqrt(24 / (fan_in + fan_out))``, Float32."""
     fans = np.float32(prod(shape[2:]) * (shape[0] + shape[1]))
-    return (draws.uniform(stream, shape) - np.float32(0.5)) * np.sqrt(np.float32(24) / fans)
+    scale: np.float32 = np.sqrt(np.float32(24) / fans)
+    return (draws.uniform(stream, shape) - np.float32(0.5)) * scale
 
 
 def optimisers(networks: Mapping[str, nn.Module], config: FluxTutorialConfig) -> dict[str, OptimisersAdam]:
@@ -98,7 +100,9 @@ def optimisers(networks: Mapping[str, nn.Module], config: FluxTutorialConfig) ->
     rates = {"discriminator": config.discriminator_lr, "generator": config.generator_lr}
     betas = (config.constant(config.beta1), config.constant(config.beta2))
     return {
-        name: OptimisersAdam(network.parameters(), config.constant(rates[name]), betas, config.constant(config.adam_eps))
+        name: OptimisersAdam(
+            network.parameters(), config.constant(rates[name]), betas, config.constant(config.adam_eps)
+        )
         for name, network in networks.items()
     }
 

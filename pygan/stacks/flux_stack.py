@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from pygan.config import RunConfig
 from pygan.draws import Draws
-from pygan.errors import JuliaNotFound, StateError, WorkerError
+from pygan.errors import ConfigError, JuliaNotFound, StateError, WorkerError
 from pygan.files import sha256
 from pygan.records import StepRecord
 from pygan.stacks import TimedSteps
@@ -35,7 +36,19 @@ START_SECONDS = 900.0
 
 def default_timeout() -> float:
     """Patience for one answer, in seconds: ``PYGAN_WORKER_TIMEOUT``, else 600."""
-    return float(os.environ.get("PYGAN_WORKER_TIMEOUT", "600"))
+    given = os.environ.get("PYGAN_WORKER_TIMEOUT", "600")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise ConfigError(f"PYGAN_WORKER_TIMEOUT = {given!r} is no number of seconds above 0")
+    return seconds
+
+
+def worker_command() -> list[str]:
+    """The command that starts the worker process."""
+    return [sys.executable, "-X", "faulthandler=0", "-m", "pygan.stacks.flux_worker"]
 
 
 class Worker:
@@ -48,18 +61,27 @@ class Worker:
         self._log = self._folder / "worker.log"
         self._requests = ArrayFile(self._folder / "request")
         self._replies = ArrayFile(self._folder / "reply")
-        command = [sys.executable, "-X", "faulthandler=0", "-m", "pygan.stacks.flux_worker"]
         environment = {**os.environ, **setup.environment()}
         environment.pop("PYTHONFAULTHANDLER", None)
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True
+                worker_command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._read_lines, daemon=True).start()
+        self._owed = 0  # answers to requests whose wait was interrupted; they must not be taken for later ones
+        threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
         self._finalizer = weakref.finalize(self, _end, self._process, self._folder, self._requests, self._replies)
         files = {"request": str(self._folder / "request"), "reply": str(self._folder / "reply")}
-        self._exchange(files, START_SECONDS)
+        try:
+            self._exchange(files, START_SECONDS)
+        except BaseException:
+            self.close()
+            raise
         if os.name == "posix":
             (self._folder / "request").unlink()
             (self._folder / "reply").unlink()
@@ -68,12 +90,6 @@ class Worker:
     def pid(self) -> int:
         """Process id of the worker."""
         return self._process.pid
-
-    def _read_lines(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put(b"")
 
     def _julia_words(self) -> str:
         with contextlib.suppress(OSError):
@@ -84,15 +100,19 @@ class Worker:
 
     def _exchange(self, message: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         assert self._process.stdin is not None
+        text = json.dumps(message).encode() + b"\n"
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._owed += 1
+            self._process.stdin.write(text)
             self._process.stdin.flush()
             line = self._lines.get(timeout=timeout)
+            self._owed -= 1
         except queue.Empty:
             words = self._julia_words()
+            _kill(self._process)
             self.close()
             raise WorkerError(
-                f"the flux worker gave no answer to {message.get('op', 'start')!r} within {timeout:.0f} s and was stopped; "
+                f"the flux worker did not answer {message.get('op', 'start')!r} in {timeout:g} s and was stopped; "
                 f"PYGAN_WORKER_TIMEOUT sets the patience.{words}"
             ) from None
         except (OSError, ValueError):
@@ -103,22 +123,66 @@ class Worker:
             words, code = self._julia_words(), self._process.returncode
             self.close()
             raise WorkerError(f"the flux worker died at {message.get('op', 'start')!r} (exit code {code}).{words}")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line)
+            expected = {"error", "arrays"} if "op" in message else {"ready"}
+            if not isinstance(answer, dict) or not answer.keys() & expected:
+                raise ValueError
+        except ValueError:
+            words = self._julia_words()
+            self.close()
+            raise WorkerError(
+                f"the flux worker answered {message.get('op', 'start')!r} with what is no answer: {line[:200]!r}{words}"
+            ) from None
         return answer
 
-    def ask(self, op: str, arrays: Mapping[str, np.ndarray] | None = None, **fields: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def ask(
+        self, op: str, arrays: Mapping[str, np.ndarray] | None = None, **fields: Any
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One request: ``(fields, arrays)`` of the answer. An error in Julia is a ``WorkerError`` with its message."""
         if not self._finalizer.alive:
             raise WorkerError(f"the flux worker has ended; {op!r} cannot be asked. Start a new stack.")
+        self._skip_owed(op)
         table = self._requests.send(arrays or {})
         answer = self._exchange({"op": op, "arrays": table, **fields}, self._timeout)
         if "error" in answer:
             raise WorkerError(f"Julia refused {op!r}: {answer['error']}")
         return answer, self._replies.receive(answer.pop("arrays"))
 
+    def _skip_owed(self, op: str) -> None:
+        """Let the answers to interrupted requests come and go before the files are used again."""
+        while self._owed:
+            try:
+                if not self._lines.get(timeout=self._timeout):
+                    self._lines.put(b"")  # the worker died; the next exchange says so
+                    return
+            except queue.Empty:
+                _kill(self._process)
+                self.close()
+                raise WorkerError(
+                    f"the flux worker is still busy with an interrupted request; {op!r} cannot be asked"
+                ) from None
+            self._owed -= 1
+
     def close(self) -> None:
         """End the process and remove its files."""
         self._finalizer()
+
+
+def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(b"")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the worker and whatever it started (it leads a session of its own)."""
+    if process.poll() is None:
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path, *files: ArrayFile) -> None:
@@ -128,7 +192,7 @@ def _end(process: subprocess.Popen[bytes], folder: Path, *files: ArrayFile) -> N
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _kill(process)
         process.wait()
     for file in files:
         file.close()
@@ -149,9 +213,13 @@ class FluxStack:
             raise JuliaNotFound("the flux stack runs on cpu only in this version; use --device cpu")
         self.worker = Worker(setup or find_julia(), default_timeout() if timeout is None else timeout)
         threads = config.threads or os.cpu_count() or 1
-        self._facts, _ = self.worker.ask("configure", config=config.to_dict(), blas_threads=threads)
-        if self._facts["blas_threads"] != threads:
-            raise WorkerError(f"BLAS runs {self._facts['blas_threads']} threads, {threads} were asked for")
+        try:
+            self._facts, _ = self.worker.ask("configure", config=config.to_dict(), blas_threads=threads)
+            if self._facts["blas_threads"] != threads:
+                raise WorkerError(f"BLAS runs {self._facts['blas_threads']} threads, {threads} were asked for")
+        except BaseException:
+            self.close()
+            raise
 
     def initialise(self) -> None:
         self.worker.ask("initialise")

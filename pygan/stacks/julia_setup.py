@@ -7,6 +7,7 @@ Order: ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``; then ``julia`
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import tomllib
@@ -47,17 +48,18 @@ class JuliaSetup:
         path = Path(self.project) / "Manifest.toml"
         try:
             manifest = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise JuliaNotFound(f"{path} cannot be read ({error}). Make the environment with:\n  {setup_command()}") from error
+        except (OSError, ValueError) as error:
+            raise JuliaNotFound(
+                f"{path} cannot be read ({error}). Make the environment with:\n"
+                f"  {setup_command(self.project, self.executable)}"
+            ) from error
         found = {name: entry[0].get("version", "") for name, entry in manifest.get("deps", {}).items()}
         return {"julia": str(manifest.get("julia_version", "")), **found}
 
     def check(self) -> dict[str, str]:
         """The versions, after a check against the pins and juliacall. Raises ``JuliaNotFound`` naming the fix."""
         versions = self.versions()
-        faults = [
-            f"{name} is not in it" for name in ("Flux", "PythonCall", "PyganFlux") if name not in versions
-        ]
+        faults = [f"{name} is not in it" for name in ("Flux", "PythonCall", "PyganFlux") if name not in versions]
         wanted = metadata.version("juliacall")
         if versions.get("PythonCall", wanted) != wanted:
             faults.append(f"PythonCall is {versions['PythonCall']} but juliacall is {wanted}; they must be equal")
@@ -67,7 +69,8 @@ class JuliaSetup:
             faults.append(f"it was made by Julia {versions['julia']}, wanted {PINS['julia']}")
         if faults:
             raise JuliaNotFound(
-                f"the Julia environment {self.project} does not serve: {'; '.join(faults)}. Mend it with:\n  {setup_command()}"
+                f"the Julia environment {self.project} does not serve: {'; '.join(faults)}. Mend it with:\n"
+                f"  {setup_command(self.project, self.executable)}"
             )
         return versions
 
@@ -78,13 +81,13 @@ def environment_dir() -> Path:
     return Path(chosen) if chosen else platformdirs.user_data_path("pygan") / f"julia-{PINS['julia']}"
 
 
-def setup_command() -> str:
-    """The one command that makes or mends the worker environment."""
+def setup_command(project: str | Path | None = None, executable: str = "julia") -> str:
+    """The one command, for a shell, that makes or mends the worker environment (or another ``project``)."""
     script = (
         f'using Pkg; Pkg.develop(path="{julia_dir().as_posix()}"); '
         f'Pkg.add(name="PythonCall", version="{metadata.version("juliacall")}"); Pkg.precompile()'
     )
-    return f"julia --project={environment_dir()} -e '{script}'"
+    return shlex.join([executable, f"--project={project or environment_dir()}", "-e", script])
 
 
 def _juliapkg_project() -> tuple[str, str] | None:
@@ -114,8 +117,10 @@ def find_julia() -> JuliaSetup:
     if resolved_by_juliapkg:
         return JuliaSetup(*resolved_by_juliapkg, "juliapkg")
     if on_path:
-        raise JuliaNotFound(f"{on_path} is there, but not the environment of the flux worker. Make it with:\n  {setup_command()}")
+        raise JuliaNotFound(
+            f"{on_path} is there, but not the environment of the flux worker. Make it with:\n  {setup_command()}"
+        )
     raise JuliaNotFound(
-        f"no Julia found. Install Julia {PINS['julia']} (https://julialang.org/downloads), put `julia` on PATH, then run:\n"
+        f"no Julia found. Install Julia {PINS['julia']} (https://julialang.org/downloads), put it on PATH, then run:\n"
         f"  {setup_command()}"
     )

@@ -15,9 +15,9 @@ from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.files import sha256
-from pygan.records import Arrays, StepRecord
 from pygan.recipes import torch_recipe
 from pygan.recipes.dropout import Dropout
+from pygan.records import Arrays, StepRecord
 from pygan.sketches import sketch
 from pygan.stacks import TimedSteps
 from pygan.state import State, check_same_layout
@@ -63,7 +63,7 @@ class TorchStack:
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu",
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "onednn": torch.backends.mkldnn.is_available(),
+            "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         }
 
     # --- state -----------------------------------------------------------------------------------------------
@@ -115,7 +115,11 @@ class TorchStack:
     # --- running ---------------------------------------------------------------------------------------------
 
     def step(
-        self, batch: np.ndarray, draws: Draws, capture: Sequence[str] = (), impose: Mapping[str, np.ndarray] | None = None
+        self,
+        batch: np.ndarray,
+        draws: Draws,
+        capture: Sequence[str] = (),
+        impose: Mapping[str, np.ndarray] | None = None,
     ) -> StepRecord:
         """One step. ``impose`` forces the on/off pattern of every relu and leaky relu that it names."""
         run = _Run(self, draws, frozenset(capture), impose)
@@ -126,8 +130,9 @@ class TorchStack:
             full = {f"state/{key}": value for key, value in self.state().items() if value.ndim and key[:5] != "beta_"}
             full |= {f"gradient/{key}": value for key, value in parts["gradient"].items()}
             parts["sketch"] = {key: sketch(value) for key, value in full.items()}
-        if "gradients" not in capture:
-            parts["gradient"] = {}
+        for kind, word in (("gradient", "gradients"), ("logits", "logits")):
+            if word not in capture:
+                parts[kind] = {}
         state = self.state() if "state" in capture else {}
         return StepRecord(step=self._steps - 1, batch_sha256=sha256(batch.tobytes()), state=state, **parts)
 
@@ -177,7 +182,9 @@ class _Run:
         hooks = []
         for path, layer in module.named_modules():
             if isinstance(layer, Dropout):
-                layer.source = self._source(f"mask/{name}/{network}.{path}") if self.config.randomness == "keyed" else None
+                layer.source = (
+                    self._source(f"mask/{name}/{network}.{path}") if self.config.randomness == "keyed" else None
+                )
             if train and isinstance(layer, _KINKS):
                 key = f"{name}/{network}.{path}"
                 if key in self._impose:

@@ -72,10 +72,14 @@ class ArrayFile:
         """Copies of the arrays that ``table`` describes. Raises ``WorkerError`` if they do not fit the file."""
         arrays = {}
         for name, entry in table.items():
-            dtype, shape, offset = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["offset"]
+            try:
+                dtype, shape, offset = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["offset"]
+                sound = all(type(number) is int and number >= 0 for number in (offset, *shape))
+            except (KeyError, TypeError):
+                sound = False
+            if not sound:
+                raise WorkerError(f"the worker describes {name} by {entry!r}, which is no array")
             count = prod(shape)
-            if offset < 0 or any(size < 0 for size in shape):
-                raise WorkerError(f"the worker describes {name} with offset {offset} and shape {shape}")
             if count == 0:
                 arrays[name] = np.empty(shape, dtype)
                 continue

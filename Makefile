@@ -1,0 +1,37 @@
+# `make gifs` is the main job, `make test` the proof. Both create what they need in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+GIF_ARGS ?=
+BIN := $(VENV)/bin
+OUT ?= runs/gifs
+
+.PHONY: gifs test test-live bench lint install clean
+
+gifs: install
+	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
+
+test: install
+	$(BIN)/pytest tests parity_tests -m "not live and not cuda"
+	@echo "Live claims on real Julia and Flux: make test-live"
+
+test-live: install
+	$(BIN)/pytest tests parity_tests benchmarks -m live --benchmark-disable-gc --junit-xml=runs/test-live.xml
+
+bench: install
+	$(BIN)/pytest benchmarks --benchmark-autosave
+
+lint: install
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e .[dev]
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e .[test]
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .benchmarks

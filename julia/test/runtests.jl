@@ -1,0 +1,84 @@
+# Claims about the Julia package alone; what concerns both languages is in parity_tests.
+
+using PyganFlux, Test
+using PyganFlux: Draws, FluxStack, FluxTutorial, keep, layout_table, normal, permutation, philox, pixels, state, step!
+using PyganFlux: draw_words, png_bytes, picture_grid, safetensors_bytes, stream_id, to_flux, to_wire, uniform, sketch
+using PyganFlux.SHA: sha256
+
+narrow(; more...) = FluxTutorial(; width=2, latent_dim=5, batch=4, grid=2, more...)
+images(n) = reshape(collect(Float32, range(-1, 1; length=28 * 28 * n)), 28, 28, 1, n)
+
+@testset "Philox4x64-10 gives the published known answers" begin
+    zeros4, ones4 = ntuple(_ -> UInt64(0), 4), ntuple(_ -> typemax(UInt64), 4)
+    @test philox(zeros4, (UInt64(0), UInt64(0))) ==
+        (0x16554d9eca36314c, 0xdb20fe9d672d0fdc, 0xd7e772cee186176b, 0x7e68b68aec7ba23b)
+    @test philox(ones4, (typemax(UInt64), typemax(UInt64))) ==
+        (0x87b092c3013fe90b, 0x438c3c67be8d0224, 0x9cc7d7c69cd777b6, 0xa09caebf594f0ba0)
+    counter = (0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89)
+    @test philox(counter, (0x452821e638d01377, 0xbe5466cf34e90c6c)) ==
+        (0xa528f45403e61d95, 0x38c72dbd566e9788, 0xa5a1610e72fd18b5, 0x57bd43b5e52b7fe6)
+end
+
+@testset "draws" begin
+    draws = Draws(3, 5)
+    x = normal(draws, "noise", (100, 1000))
+    @test eltype(x) == Float32
+    @test abs(sum(x) / length(x)) < 0.02
+    @test abs(sum(abs2, x) / length(x) - 1) < 0.02
+    @test all(0 .<= uniform(draws, "u", (1000,)) .< 1)
+    @test abs(sum(keep(draws, "m", (100_000,), 0.3)) / 100_000 - 0.7) < 0.01
+    @test sort(permutation(draws, "p", 1000)) == 1:1000
+    @test draw_words(3, "a", 0, 7)[1:5] == draw_words(3, "a", 0, 5)
+    @test stream_id("") == 0xcbf29ce484222325
+    @test_throws ErrorException normal(Draws(0, 0, Dict{String,Any}("z" => zeros(Float32, 2))), "z", (3,))
+end
+
+@testset "every layout rule round trips" begin
+    for rule in values(layout_table())
+        array = reshape(collect(1.0:prod(2:(1 + length(rule.flux)))), ntuple(i -> i + 1, length(rule.flux)))
+        @test to_flux(rule, to_wire(rule, array)) == array
+    end
+end
+
+@testset "one step moves what it should ($semantics, $dtype)" for semantics in ("fixed", "as_printed"), dtype in ("float32", "float64")
+    stack = FluxStack(narrow(; semantics, dtype))
+    before = deepcopy(state(stack))
+    out = step!(stack, images(4), Draws(0), ("gradients", "patterns", "state"))
+    after = state(stack)
+    moved(key) = before[key] != after[key]
+    @test all(moved(key) for key in keys(after) if startswith(key, "parameter/discriminator"))
+    @test all(moved(key) == (semantics == "fixed") for key in keys(after) if occursin("generator", key))
+    @test any(startswith("gradient/generator"), keys(out)) == (semantics == "fixed")
+    @test eltype(only(values(filter(p -> p.first == "loss/generator", out)))) == (dtype == "float64" ? Float64 : Float32)
+end
+
+@testset "state survives a round trip and continues bit for bit" begin
+    one, two = FluxStack(narrow()), FluxStack(narrow(; seed=9))
+    step!(one, images(4), Draws(0), ())
+    PyganFlux.load_state!(two, state(one))
+    @test step!(one, images(4), Draws(0, 1), ("state",)) == step!(two, images(4), Draws(0, 1), ("state",))
+    broken = delete!(state(one), "step")
+    @test_throws "step is missing" PyganFlux.load_state!(two, broken)
+end
+
+@testset "pictures" begin
+    # Known answer shared with tests/pictures/test_grid.py.
+    values = reshape(Float32.(-32768:32768) ./ 32768.0f0, 1, 1, 1, :)
+    @test bytes2hex(sha256(vec(pixels(values)))) |> startswith("10bf0f38")
+    grid = picture_grid(images(4), 2)
+    @test size(grid) == (56, 56)
+    @test png_bytes(grid)[2:4] == codeunits("PNG")
+end
+
+@testset "damaged IDX files are errors" begin
+    mktempdir() do folder
+        path = joinpath(folder, "images")
+        @test_throws "no file" PyganFlux.read_images(path)
+        write(path, UInt8[0, 0, 8, 3])
+        @test_throws "too short" PyganFlux.read_images(path)
+        write(path, hton.(UInt32[0x803, 2, 28, 28]), zeros(UInt8, 28 * 28))
+        @test_throws "its header promises" PyganFlux.read_images(path)
+        write(path, hton.(UInt32[0x801, 2, 28, 28]), zeros(UInt8, 2 * 28 * 28))
+        @test_throws "not an IDX image file" PyganFlux.read_images(path)
+    end
+end

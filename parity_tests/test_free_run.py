@@ -1,0 +1,77 @@
+"""Claim: trained freely from the same key, both stacks draw the same pictures up to the committed horizon."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import recorded, torch_like
+
+from pygan.data import load
+from pygan.errors import DataError
+from pygan.parity.bands import picture_band
+from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, judge
+from pygan.pictures import grid
+from pygan.records import StepRecord
+from pygan.traces import Trace
+from pygan.training import train
+
+
+def torch_pictures(trace: Trace, steps: int, every: int, **changes: object) -> list[StepRecord]:
+    try:
+        data = load(trace.header.data["name"])
+    except DataError as error:
+        pytest.skip(f"{trace.folder.name} was recorded on {trace.header.data['name']}: {error}")
+    assert data.sha256 == trace.header.data["sha256"]
+    made = train(torch_like(trace, **changes), data, steps, picture_every=every)
+    return [record for record in made if record.pictures]
+
+
+def test_torch_draws_the_pictures_of_recorded_flux_on_digits() -> None:
+    trace, band = recorded("flux-full-digits"), picture_band()
+    steps = min(band.horizon, 40) + 1
+    verdict = judge(torch_pictures(trace, steps, 10), list(trace), band)
+    assert verdict.verdict == AGREE, verdict.reason
+    assert verdict.agreed_until >= 20
+
+
+def test_torch_draws_the_pictures_of_recorded_flux_on_mnist() -> None:
+    trace = recorded("flux-full-mnist")
+    verdict = judge(torch_pictures(trace, 7, 6), list(trace), picture_band())
+    assert verdict.verdict == AGREE, verdict.reason
+
+
+def test_another_seed_or_semantics_differs() -> None:
+    trace = recorded("flux-full-digits")
+    changed = torch_pictures(trace, 1, 10, semantics="as_printed")
+    assert judge(changed, list(trace), picture_band()).verdict == DIFFERS
+    other = torch_pictures(trace, 1, 10, seed=1)
+    assert judge(other, list(trace), picture_band()).verdict == DIFFERS
+
+
+def test_pictures_beyond_the_horizon_are_never_called_agreeing() -> None:
+    trace, band = recorded("flux-full-digits"), picture_band()
+    late = [record for record in trace if record.step > band.horizon and record.pictures]
+    assert late, "the trace must reach beyond the horizon"
+    verdict = judge(late, late, band)
+    assert {step.verdict for step in verdict.steps} == {BEYOND}
+    assert verdict.verdict != AGREE
+
+
+def test_recorded_pictures_show_a_trained_generator() -> None:
+    """Learning gate: the last pictures are no longer flat, and not all the same."""
+    trace = recorded("flux-full-digits")
+    first, last = trace.record(0), trace.record(trace.steps[-1])
+    values = last.pictures["grid"].astype(float)
+    assert grid(first.pictures["values"], 5).std() < 10
+    assert values.std() > 40
+    cells = values.reshape(5, 28, 5, 28).transpose(0, 2, 1, 3).reshape(25, -1)
+    assert np.abs(cells[0] - cells[1:]).mean(axis=1).min() > 5
+
+
+def test_a_nan_picture_differs_even_beyond_the_horizon() -> None:
+    trace, band = recorded("flux-full-digits"), picture_band()
+    late = next(record for record in trace if record.step > band.horizon and record.pictures)
+    bad = replace(late, pictures={"values": np.full((25, 1, 28, 28), np.nan, np.float32)})
+    assert judge([bad], [late], band).verdict == DIFFERS

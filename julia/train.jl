@@ -56,7 +56,7 @@ try
     exit(main(ARGS))
 catch exception
     exception isa InterruptException && (println(stderr, "stopped; files are valid up to the last chunk"); exit(130))
-    exception isa ErrorException || exception isa SystemError || exception isa ArgumentError || rethrow()
+    exception isa ErrorException || exception isa SystemError || exception isa Base.IOError || exception isa ArgumentError || rethrow()
     println(stderr, sprint(showerror, exception))
     exit(2)
 end

@@ -27,9 +27,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise OutputError(
-            f"cannot write {target}: {error.strerror or error}. Choose a folder you may write to."
-        ) from error
+        in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = "a file is where a folder must be" if in_the_way else error.strerror or error
+        raise OutputError(f"cannot write {target}: {reason}. Choose a folder you may write to.") from error
     temporary = Path(name)
     try:
         yield temporary

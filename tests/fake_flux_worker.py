@@ -22,6 +22,7 @@ def main() -> None:
         answer = {"arrays": {}}
         match request["op"]:
             case "configure":
+                answer["device"] = "cpu"
                 answer["blas_threads"] = request["blas_threads"] + (START == "threads")
             case "die":
                 print("signal (11): Segmentation fault\nin expression at boot", file=sys.stderr, flush=True)

@@ -258,7 +258,9 @@ def test_the_bytes_are_the_same_with_numpys_simd_dispatch_switched_off() -> None
     if not on:
         pytest.skip("this processor has no instruction set beyond numpy's baseline")
     assert digests({"NPY_DISABLE_CPU_FEATURES": " ".join(on)}) == DIGESTS
-    check = f"from {CORE}._multiarray_umath import __cpu_features__ as f; import sys; print(any(map(f.get, sys.argv[1:])))"
+    check = (
+        f"from {CORE}._multiarray_umath import __cpu_features__ as f; import sys; print(any(map(f.get, sys.argv[1:])))"
+    )
     finished = subprocess.run(
         [sys.executable, "-c", check, *on],
         env={**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(on)},

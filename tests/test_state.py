@@ -147,7 +147,9 @@ def test_a_state_is_a_copy_that_later_steps_do_not_touch(narrow, a_batch: np.nda
     kept = {key: value.copy() for key, value in before.items()}
     stack.step(a_batch, Draws(0, 0))
     same_arrays(before, kept)
-    assert not np.array_equal(stack.state()["parameter/generator.dense.weight"], kept["parameter/generator.dense.weight"])
+    assert not np.array_equal(
+        stack.state()["parameter/generator.dense.weight"], kept["parameter/generator.dense.weight"]
+    )
 
 
 def test_a_stack_refuses_a_state_that_does_not_fit_and_stays_as_it_was(narrow, same_arrays) -> None:

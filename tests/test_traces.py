@@ -16,7 +16,9 @@ from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Header, Trace, TraceWriter
 from pygan.training import train
 
-HEADER = Header("torch", {"recipe": "flux_tutorial", "seed": 3}, {"name": "digits", "sha256": "00"}, {"cores": 2}, "cmd")
+HEADER = Header(
+    "torch", {"recipe": "flux_tutorial", "seed": 3}, {"name": "digits", "sha256": "00"}, {"cores": 2}, "cmd"
+)
 
 
 def full_record(step: int) -> StepRecord:
@@ -250,8 +252,14 @@ def test_a_recorded_run_is_the_run_that_was_seen_live(tmp_path: Path, narrow, di
     capture = ("gradients", "logits", "patterns", "sketches", "state")
     kept = list(
         recording.record(
-            TorchStack(narrow), digits, 4, tmp_path / "t", command="pygan record", picture_every=2,
-            exact_pictures_until=1, capture=lambda step: capture,
+            TorchStack(narrow),
+            digits,
+            4,
+            tmp_path / "t",
+            command="pygan record",
+            picture_every=2,
+            exact_pictures_until=1,
+            capture=lambda step: capture,
         )
     )
     trace = Trace(tmp_path / "t")
@@ -281,6 +289,15 @@ def test_no_source_of_the_package_unpickles(root: Path) -> None:
     sources = {path: path.read_text(encoding="utf-8") for path in (root / "pygan").rglob("*.py")}
     assert len(sources) > 30
     for path, text in sources.items():
-        for word in ("import pickle", "cPickle", "import dill", "joblib", "shelve", "marshal", "torch.load", "torch.save"):
+        for word in (
+            "import pickle",
+            "cPickle",
+            "import dill",
+            "joblib",
+            "shelve",
+            "marshal",
+            "torch.load",
+            "torch.save",
+        ):
             assert word not in text, f"{path} uses {word}"
         assert "allow_pickle=True" not in text.replace(" ", ""), path

@@ -34,12 +34,17 @@ def test_arrays_of_every_dtype_and_rank_come_back_bit_for_bit(file: ArrayFile, d
     same_arrays(file.receive(file.send(example(dtype))), example(dtype))
 
 
+SHAPES = arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=8),
         st.sampled_from(DTYPES).flatmap(
-            lambda dtype: arrays_of.arrays(dtype, arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
+            lambda dtype: arrays_of.arrays(
+                dtype, arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+            )
         ),
         max_size=6,
     )
@@ -95,7 +100,7 @@ def test_what_another_process_wrote_and_grew_is_read(tmp_path: Path, file: Array
 )
 def test_a_claim_beyond_the_end_of_the_file_is_an_error(file: ArrayFile, entry: dict) -> None:
     file.send({"x": np.zeros(16)})
-    with pytest.raises(WorkerError, match="ends beyond its file: .* bytes of 128"):
+    with pytest.raises(WorkerError, match=r"ends beyond its file: .* bytes of 128"):
         file.receive({"y": entry})
 
 
@@ -135,7 +140,7 @@ def test_a_description_that_is_no_array_is_an_error_that_names_it(file: ArrayFil
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", ">f4", "complex64", "U3"])
 def test_a_dtype_that_the_wire_does_not_carry_is_an_error_that_names_it(file: ArrayFile, dtype: str) -> None:
-    with pytest.raises(WorkerError, match="weights has dtype .*the wire carries F32, F64, I64, U8, BOOL"):
+    with pytest.raises(WorkerError, match=r"weights has dtype .*the wire carries F32, F64, I64, U8, BOOL"):
         file.send({"weights": np.zeros(2, dtype)})
 
 

@@ -206,10 +206,14 @@ def test_a_state_that_does_not_fit_is_a_state_error_as_with_torch(narrow) -> Non
         stack.close()
 
 
-def test_the_flux_stack_refuses_a_gpu_before_it_starts_anything(narrow, folder: Path) -> None:
-    with pytest.raises(JuliaNotFound, match="runs on cpu only"):
-        FluxStack(narrow.replace(device="cuda"), SETUP, timeout=5)
-    assert list(folder.iterdir()) == []
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_stack_asked_for_a_gpu_that_flux_does_not_have_says_so_in_its_description(narrow, device: str) -> None:
+    stack = FluxStack(narrow.replace(device=device), SETUP, timeout=5)
+    try:
+        assert stack.describe()["device"] == "cpu"
+        assert ("warning" in stack.describe()) == (device == "cuda")
+    finally:
+        stack.close()
 
 
 def test_an_environment_that_does_not_serve_starts_nothing(narrow, folder: Path) -> None:

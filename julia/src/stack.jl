@@ -2,13 +2,14 @@
 
 mutable struct FluxStack{C}
     config::C
+    move::Any
     networks::Dict{String,Chain}
     optimisers::Dict{String,Any}
     steps::Int
 end
 
 function FluxStack(config)
-    stack = FluxStack(config, Dict{String,Chain}(), Dict{String,Any}(), 0)
+    stack = FluxStack(config, mover(config.device), Dict{String,Chain}(), Dict{String,Any}(), 0)
     initialise!(stack)
     return stack
 end
@@ -24,7 +25,7 @@ function initialise!(stack::FluxStack)
         end
     end
     widened = c.dtype == "float64" ? Flux.f64 : identity
-    stack.networks = Dict(name => widened(network) for (name, network) in stack.networks)
+    stack.networks = Dict(name => stack.move(widened(network)) for (name, network) in stack.networks)
     rules = optimisers(c)
     stack.optimisers = Dict(name => Flux.setup(rules[name], network) for (name, network) in stack.networks)
     stack.steps = 0
@@ -48,6 +49,7 @@ end
 "What one step records; filled while it runs."
 mutable struct Run{C}
     config::C
+    move::Any
     networks::Dict{String,Chain}
     optimisers::Dict{String,Any}
     draws::Draws
@@ -56,10 +58,10 @@ mutable struct Run{C}
 end
 
 Run(stack::FluxStack, draws, capture=Set{String}()) =
-    Run(stack.config, stack.networks, stack.optimisers, draws, Set{String}(capture), Dict{String,Any}())
+    Run(stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), Dict{String,Any}())
 
-"A drawn or received array in the run's dtype."
-on_device(run, array) = element_type(run.config).(array)
+"A drawn or received array in the run's dtype on its device."
+on_device(run, array) = run.move(element_type(run.config).(array))
 
 """
 `chain(x)`; dropout patterns are the draws `mask/<name>/<layer>`, and inside a gradient the on/off patterns of its

@@ -39,7 +39,8 @@ the last one is numbered by the total.
 """
 function train(config, images_path, out; steps, capture=(), command="", report=(step, losses) -> nothing)
     bytes = read_images(images_path)
-    stack = FluxStack(config)
+    load_gpu_packages(config.device)
+    stack = Base.invokelatest(FluxStack, config)
     draws = Draws(config.seed)
     latent = fixed_latent(config)
     header = Dict{String,Any}(

@@ -70,8 +70,10 @@ draws_of(message, arrays) = Draws(
 
 function answer(worker, ::Val{:configure}, message, arrays)
     BLAS.set_num_threads(message["blas_threads"])
-    worker.stack = FluxStack(config_from_dict(message["config"]))
-    return describe(), NOTHING
+    config = config_from_dict(message["config"])
+    load_gpu_packages(config.device)
+    worker.stack = Base.invokelatest(FluxStack, config)
+    return merge(describe(), Dict("device" => Base.invokelatest(device_name, config.device))), NOTHING
 end
 
 answer(worker, ::Val{:describe}, message, arrays) = describe(), NOTHING

@@ -3,7 +3,7 @@
 using PyganFlux, Test
 using PyganFlux: Draws, FluxStack, FluxTutorial, keep, layout_table, normal, permutation, philox, pixels, state, step!
 using PyganFlux: draw_words, png_bytes, picture_grid, safetensors_bytes, stream_id, to_flux, to_wire, uniform, sketch
-using PyganFlux.SHA: sha256
+using PyganFlux: sha256
 
 narrow(; more...) = FluxTutorial(; width=2, latent_dim=5, batch=4, grid=2, more...)
 images(n) = reshape(collect(Float32, range(-1, 1; length=28 * 28 * n)), 28, 28, 1, n)

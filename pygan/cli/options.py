@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
+import sys
 import tomllib
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pygan import __version__
+from pygan.cli.output import answering
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.recipes import CONFIGS, config_class
@@ -28,53 +32,88 @@ SamplesOption = Annotated[int | None, typer.Option("--samples", min=2, help="Use
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps in place of whole epochs.")]
 StackOption = Annotated[str, typer.Option("--stack", help="torch or flux.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output at the end; text goes to stderr.")
+]
+PrintConfigOption = Annotated[
+    bool, typer.Option("--print-config", help="Print the config as TOML that --config reads back, and do no more.")
+]
 
+DEFAULT_RECIPE = "flux_tutorial"
 _GROUP = "Config (each default with its source)"
 
 
-def _config_fields() -> dict[str, dataclasses.Field[Any]]:
-    return {item.name: item for kind in CONFIGS.values() for item in dataclasses.fields(kind)}
+def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command with an option for every config field, ``--recipe``, ``--config``, ``--json`` and more.
 
-
-def with_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command`` an option for every config field, ``--recipe`` and ``--config FILE``.
-
-    The command's own parameter ``config`` receives the validated config: defaults, overridden by the file,
-    overridden by flags.
+    The command's parameters ``config`` and ``answer`` are not options. ``config`` is the validated config: published
+    values, overridden by this command's ``defaults``, by the file, by flags. ``answer`` is what it tells machines
+    (:func:`pygan.cli.output.answering`). ``--every`` is another name of ``--picture-every``, unless the command has an
+    option of that name, which then replaces both.
     """
-    hints = typing.get_type_hints(command, include_extras=True)
-    signature = inspect.signature(command)
-    fields = _config_fields()
 
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> Any:
-        given = {name: values.pop(name) for name in fields}
-        config = make_config(values.pop("recipe"), values.pop("config_file"), given)
-        return command(config=config, **values)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(command, include_extras=True)
+        signature = inspect.signature(command)
+        fields = {item.name: item for kind in CONFIGS.values() for item in dataclasses.fields(kind)}
+        if "every" in signature.parameters:
+            del fields["picture_every"]
 
-    own = [
-        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in signature.parameters.items()
-        if name != "config"
-    ]
-    recipe = Annotated[str, typer.Option("--recipe", help=f"One of: {', '.join(CONFIGS)}.")]
+        @functools.wraps(command)
+        def wrapper(
+            recipe: str | None, config_file: Path | None, as_json: bool, print_config: bool, **values: Any
+        ) -> None:
+            flags = {name: values.pop(name) for name in fields}
+            with answering(as_json) as answer:
+                config = make_config(recipe, config_file, flags, defaults)
+                answer["config"] = config.to_dict()
+                if not print_config:
+                    command(config=config, answer=answer, **values)
+                elif not as_json:
+                    sys.stdout.write(to_toml(config))
+
+        options = [(name, hints[name], parameter.default) for name, parameter in signature.parameters.items()]
+        options = [option for option in options if option[0] not in ("config", "answer")]
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, annotation, default in (*options, *_config_options(fields, defaults))
+        ]
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _config_options(
+    fields: Mapping[str, dataclasses.Field[Any]], defaults: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Name, annotation and default of the options that every command with a config has."""
+    recipe = Annotated[str | None, typer.Option("--recipe", help=f"One of: {', '.join(CONFIGS)}.")]
     file = Annotated[Path | None, typer.Option("--config", help="TOML file of config fields; flags override it.")]
-    extra = [("recipe", recipe, "flux_tutorial"), ("config_file", file, None)]
-    for name, item in fields.items():
-        text = f"Default {item.default!r} ({item.metadata['source']})."
-        option = typer.Option(f"--{name.replace('_', '-')}", help=text, rich_help_panel=_GROUP, show_default=False)
-        extra.append((name, Annotated[type(item.default) | None, option], None))
-    parameters = own + [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, annotation, default in extra
+    options: list[tuple[str, Any, Any]] = [
+        ("recipe", recipe, None),
+        ("config_file", file, None),
+        ("print_config", PrintConfigOption, False),
+        ("as_json", JsonOption, False),
     ]
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapper
+    for name, item in fields.items():
+        flags = [f"--{name.replace('_', '-')}", *(["--every"] if name == "picture_every" else [])]
+        text = f"Default {item.default!r} ({item.metadata['source']})."
+        if name in defaults:
+            text = f"Default here {defaults[name]!r}; {item.default!r} in the {item.metadata['source']}."
+        option = typer.Option(*flags, help=text, rich_help_panel=_GROUP, show_default=False)
+        options.append((name, Annotated[type(item.default) | None, option], None))
+    return options
 
 
-def make_config(recipe: str, file: Path | None, flags: dict[str, Any]) -> RunConfig:
-    """Defaults of ``recipe``, overridden by the TOML ``file``, overridden by those ``flags`` that are not None."""
+def make_config(
+    recipe: str | None, file: Path | None, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Published values of ``recipe``, overridden by ``defaults``, by the TOML ``file``, by ``flags`` not None.
+
+    ``recipe`` None is the file's, else the default one.
+    """
     values: dict[str, Any] = {}
     if file is not None:
         try:
@@ -83,6 +122,15 @@ def make_config(recipe: str, file: Path | None, flags: dict[str, Any]) -> RunCon
             raise ConfigError(f"cannot read {file}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file} is not valid TOML: {error}") from error
-        recipe = str(values.pop("recipe", recipe))
-    values |= {name: value for name, value in flags.items() if value is not None}
-    return config_class(recipe).from_dict(values)
+    stored = config_class(str(values.pop("recipe", recipe or DEFAULT_RECIPE)))
+    kind = config_class(recipe) if recipe else stored
+    given = {name: value for name, value in flags.items() if value is not None}
+    return kind.from_dict({**(defaults or {}), **values, **given})
+
+
+def to_toml(config: RunConfig) -> str:
+    """``config`` as TOML that :func:`make_config` reads back to an equal config."""
+    lines = [f"# every field of one pygan {__version__} config; `pygan recipes` says what each means and allows"]
+    for name, value in config.to_dict().items():
+        lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"

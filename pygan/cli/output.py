@@ -1,12 +1,16 @@
-"""What commands print: progress with rate, time left and losses, and the lines around it."""
+"""What commands print: progress with rate, time left and losses, the lines around it, and answers for machines."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
+import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +18,80 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from pygan.config import RunConfig
+from pygan.errors import PyganError
 from pygan.records import StepRecord
 
 console = Console(soft_wrap=True, highlight=False)
+"""Where text for people goes: standard output, or standard error while a command answers with ``--json``."""
+
+
+@contextlib.contextmanager
+def answering(as_json: bool) -> Iterator[dict[str, Any]]:
+    """What a command has to say to a machine; the block fills it in.
+
+    With ``as_json`` it is printed as one JSON object on standard output, however the block ends: with ``exit_code``,
+    and ``error`` or ``stopped`` where it failed or was stopped. Text for people then goes to standard error.
+    """
+    answer: dict[str, Any] = {}
+    if not as_json:
+        yield answer
+        return
+    end: dict[str, Any] = {"exit_code": 0}
+    console.stderr = True
+    try:
+        yield answer
+    except PyganError as error:
+        end = {"exit_code": error.exit_code, "error": str(error)}
+        raise
+    except KeyboardInterrupt:
+        end = {"exit_code": 130, "stopped": True}
+        raise
+    except SystemExit as stop:
+        end = {"exit_code": stop.code}
+        raise
+    except BaseException:
+        end = {}  # a defect: its traceback is all there is to say
+        raise
+    finally:
+        console.stderr = False
+        if end:
+            print_json({**answer, **end})
+
+
+def print_json(value: Any) -> None:
+    """Write ``value`` as JSON on standard output; paths become text, numbers that JSON lacks (NaN, inf) null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+Row = tuple[str, str, str]
+"""One fact about this machine: what, state (``ok``, ``gap``, ``broken`` or ``unverified``), detail."""
+
+_COLOURS = {"ok": "green", "gap": "yellow", "broken": "red", "unverified": "magenta"}
+
+
+def show_rows(rows: Sequence[Row], as_json: bool) -> None:
+    """Print facts as a table, or as a JSON list of objects. Lines are never cut, so that commands can be copied."""
+    if as_json:
+        print_json([dict(zip(("what", "state", "detail"), row, strict=True)) for row in rows])
+        return
+    widths = [max(map(len, column)) + 2 for column in zip(("what", "state", ""), *rows, strict=True)][:2]
+    margin = " " * sum(widths)
+    console.print(f"{'what':{widths[0]}}{'state':{widths[1]}}detail", style="bold", markup=False)
+    for what, state, detail in rows:
+        line = Text(f"{what:{widths[0]}}")
+        line.append(f"{state:{widths[1]}}", style=_COLOURS[state])
+        line.append(detail.replace("\n", f"\n{margin}"))
+        console.print(line)
 
 
 class _Rate(ProgressColumn):
@@ -78,7 +153,7 @@ def interrupts_held() -> Iterator[Callable[[], None]]:
 
 
 def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[StepRecord]:
-    if not sys.stdout.isatty():
+    if not console.file.isatty():
         for record in records:
             if record.loss and (record.step % max(1, steps // 10) == 0 or record.step == steps - 1):
                 console.print(f"{label}: step {record.step + 1}/{steps}  {losses(record)}", markup=False)
@@ -97,7 +172,15 @@ def losses(record: StepRecord) -> str:
     return "  ".join(f"{name} loss {float(value):.4f}" for name, value in record.loss.items())
 
 
+def say_config(config: RunConfig) -> None:
+    """Print in one line which recipe runs and which of its values are not the published ones."""
+    values = [(item.name, getattr(config, item.name), item.default) for item in dataclasses.fields(config)]
+    changed = [f"{name} = {value}" for name, value, default in values if value != default]
+    console.print(f"{config.recipe}: {', '.join(changed) or 'as published'}", style="dim", markup=False)
+
+
 def say_caveats(config: RunConfig) -> None:
     """Print what a run of this config must tell its user."""
     for caveat in config.caveats:
-        console.print(f"[bold yellow]warning:[/] {caveat}")
+        console.print("[bold yellow]warning:[/]", end=" ")
+        console.print(caveat, markup=False)

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StackOption, StepsOption, with_config
-from pygan.cli.output import console, followed, say_caveats
+from pygan.cli.output import console, followed, say_caveats, say_config
 
 
-@with_config
+@with_config()
 def record(
     config: Any,
+    answer: dict[str, Any],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new trace.")],
     stack: StackOption = "flux",
     data: DataOption = "digits",
@@ -45,6 +46,8 @@ def record(
     dataset = load(data, data_dir, limit=samples)
     total = steps or total_steps(config, dataset)
     command = "pygan " + shlex.join(argument for argument in sys.argv[1:])
+    say_config(config)
+    answer |= {"stack": stack, "data": dataset.name, "steps": 0, "trace": out}
     runner = make_stack(stack, config)
     try:
         made = recording.record(
@@ -58,11 +61,11 @@ def record(
             capture=wanted,
         )
         try:
-            for _ in followed(made, f"{stack} on {dataset.name}", total):
-                pass
+            for one in followed(made, f"{stack} on {dataset.name}", total):
+                answer["steps"] = min(one.step + 1, total)
         finally:
             made.close()  # type: ignore[attr-defined]
     finally:
         runner.close()
-    size = sum(path.stat().st_size for path in out.iterdir())
-    console.print(f"wrote {out}: {total} steps, {size / 1e6:.2f} MB")
+    answer["bytes"] = sum(path.stat().st_size for path in out.iterdir())
+    console.print(f"wrote {out}: {total} steps, {answer['bytes'] / 1e6:.2f} MB", markup=False)

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StackOption, StepsOption, with_config
-from pygan.cli.output import console, followed, say_caveats
+from pygan.cli.output import console, followed, say_caveats, say_config
 
 
-@with_config
+@with_config()
 def train(
     config: Any,
+    answer: dict[str, Any],
     stack: StackOption = "torch",
     data: DataOption = "digits",
     data_dir: DataDirOption = None,
     samples: SamplesOption = None,
     steps: StepsOption = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.1, max=50, help="Write the pictures as STACK.gif too, so many a second."),
+    ] = None,
     out: OutOption = Path("runs/train"),
 ) -> None:
-    """Train one stack: PNG pictures as the article makes them, a trace of the losses, and state.safetensors."""
+    """Train one stack: PNG pictures as the article makes them, a trace of the losses, and state.safetensors.
+
+    Ctrl-C ends the training after the step under way: exit code 130, with the pictures, trace and state up to there.
+    """
     from pygan.data import load
     from pygan.parity.free_run import grid_of
+    from pygan.pictures.gif import write_gif
     from pygan.pictures.png import file_name, write_png
     from pygan.recording import record
     from pygan.stacks.choose import make_stack
@@ -31,21 +43,37 @@ def train(
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
     total = steps or total_steps(config, dataset)
+    say_config(config)
+    started = time.perf_counter()
     runner = make_stack(stack, config)
+    trace, state, gif = out / f"{stack}.trace", out / "state.safetensors", out / f"{stack}.gif"
+    answer |= {"stack": stack, "data": dataset.name, "steps": 0, "losses": {}, "out": out, "trace": trace}
+    answer["pictures"] = pictures = []
+    frames = []
+    stopped: KeyboardInterrupt | None = None
     try:
-        made = record(runner, dataset, total, out / f"{stack}.trace", picture_every=config.picture_every)
-        stopped: KeyboardInterrupt | None = None
+        made = record(runner, dataset, total, trace, picture_every=config.picture_every)
         try:
             for one in followed(made, stack, total):
                 if one.pictures:
-                    write_png(out / file_name(one.step), grid_of(one))
+                    frames.append(grid_of(one))
+                    pictures.append(out / file_name(one.step))
+                    write_png(pictures[-1], frames[-1])
+                if one.loss:
+                    answer["steps"] = one.step + 1
+                    answer["losses"] = {name: float(value) for name, value in one.loss.items()}
         except KeyboardInterrupt as interrupt:
             stopped = interrupt
         finally:
             made.close()  # type: ignore[attr-defined]
-        save(out / "state.safetensors", runner.state(), config.to_dict())
-        if stopped:
-            raise stopped
+        save(state, runner.state(), config.to_dict())
     finally:
         runner.close()
-    console.print(f"wrote pictures, {stack}.trace and state.safetensors to {out}")
+    if fps and frames:
+        write_gif(gif, frames, fps)
+        answer["gif"] = gif
+    answer |= {"state": state, "seconds": time.perf_counter() - started}
+    written = f"{len(pictures)} pictures, {trace.name}{f', {gif.name}' if 'gif' in answer else ''} and {state.name}"
+    console.print(f"wrote {written} to {out}", markup=False)
+    if stopped:
+        raise stopped

@@ -22,7 +22,7 @@ import numpy as np
 
 from pygan.config import RunConfig
 from pygan.draws import Draws
-from pygan.errors import ConfigError, JuliaNotFound, StateError, WorkerError
+from pygan.errors import ConfigError, StateError, WorkerError
 from pygan.files import sha256
 from pygan.records import StepRecord
 from pygan.stacks import TimedSteps
@@ -209,8 +209,6 @@ class FluxStack:
 
     def __init__(self, config: RunConfig, setup: JuliaSetup | None = None, timeout: float | None = None) -> None:
         self.config: Any = config
-        if config.device != "cpu":
-            raise JuliaNotFound("the flux stack runs on cpu only in this version; use --device cpu")
         self.worker = Worker(setup or find_julia(), default_timeout() if timeout is None else timeout)
         threads = config.threads or os.cpu_count() or 1
         try:
@@ -225,7 +223,10 @@ class FluxStack:
         self.worker.ask("initialise")
 
     def describe(self) -> dict[str, Any]:
-        return {**self._facts, "juliacall": metadata.version("juliacall"), "device": "cpu"}
+        facts = {**self._facts, "juliacall": metadata.version("juliacall")}
+        if self.config.device != "cpu" and facts["device"] == "cpu":
+            facts["warning"] = f"device = {self.config.device} was asked for, but Flux has no GPU here and runs on the CPU"
+        return facts
 
     def state(self) -> State:
         return self.worker.ask("state")[1]

@@ -1,0 +1,285 @@
+"""The command line: results where they were asked for, and for every fault one message and its exit code."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pygan import cli, environment, state
+from pygan.parity import bands
+from pygan.parity.bands import PictureBand
+from pygan.pictures.grid import grid
+from pygan.pictures.png import read_png
+from pygan.recipes.flux_tutorial_config import NARROW
+from pygan.stacks.torch_stack import TorchStack
+from pygan.traces import Trace
+from pygan.training import fixed_latent, train
+
+NARROW_FLAGS = [
+    flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
+]
+Pygan = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Pygan:
+    """Run the command line in this process, in an empty folder: ``(exit code, stdout, stderr)``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYGAN_DATA_DIR", str(tmp_path / "no data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pygan", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def without_julia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT", "PYTHON_JULIAPKG_PROJECT", "PYGAN_JULIA_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "no programs"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "no python"))
+
+
+def check_refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, one message that says these words, no traceback."""
+    code, out, err = result
+    text = " ".join(err.replace("│", " ").split())
+    assert code == 2, out + err
+    assert "Traceback" not in out + err
+    assert text.lower().count("error:") == 1 or "╭─ Error" in err
+    for word in words:
+        assert word in text
+
+
+# --- train -------------------------------------------------------------------------------------------------------
+
+
+def test_train_writes_the_articles_pictures_a_trace_and_the_state(pygan: Pygan, tmp_path, narrow, digits, same_arrays):
+    code, out, err = pygan(
+        "train", *NARROW_FLAGS, "--samples", 22, "--steps", 5, "--picture-every", 2, "--out", tmp_path / "run"
+    )
+    assert (code, err) == (0, "")
+    assert "torch: step 5/5  discriminator loss" in out
+    pictures = [f"dcgan_steps_00000{step}.png" for step in (0, 2, 4, 5)]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [*pictures, "state.safetensors", "torch.trace"]
+
+    stack = TorchStack(narrow)
+    expected = list(train(stack, digits, 5))
+    written, config = state.load(tmp_path / "run" / "state.safetensors")
+    same_arrays(written, stack.state())
+    assert config == {**narrow.to_dict(), "picture_every": 2}
+    last = grid(stack.generate(fixed_latent(narrow)), 2)
+    assert np.array_equal(read_png(tmp_path / "run" / pictures[-1]), last)
+    trace = Trace(tmp_path / "run" / "torch.trace")
+    assert [record.loss for record in trace][:5] == [record.loss for record in expected]
+    assert (trace.header.stack, trace.header.config, trace.header.data["sha256"]) == ("torch", config, digits.sha256)
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(pygan: Pygan, tmp_path: Path) -> None:
+    arguments = ("train", *NARROW_FLAGS, "--samples", 22, "--steps", 1, "--out", tmp_path / "run")
+    assert pygan(*arguments)[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    check_refused(pygan(*arguments), "already holds a trace; remove it or choose another folder")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_train_warns_of_the_printed_defect_before_it_starts(pygan: Pygan, tmp_path: Path) -> None:
+    code, out, _ = pygan(
+        "train", *NARROW_FLAGS, "--semantics", "as_printed", "--samples", 8, "--steps", 1, "--out", tmp_path / "run"
+    )
+    assert code == 0
+    assert out.startswith("warning: semantics 'as_printed'")
+
+
+def test_train_reads_a_config_file_under_the_flags(pygan: Pygan, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('width = 1\nlatent_dim = 3\nbatch = 4\nrecipe = "flux_tutorial"\nthreads = 1\n')
+    code, _, err = pygan("train", "--config", "run.toml", "--batch", 8, "--samples", 8, "--steps", 1, "--out", "run")
+    assert (code, err) == (0, "")
+    config = state.load(tmp_path / "run" / "state.safetensors")[1]
+    assert (config["width"], config["latent_dim"], config["batch"]) == (1, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "mnits"], ["no data set and no folder is called 'mnits'", "Did you mean 'mnist'?"]),
+        (["--data", "mnist"], ["were not found", "pygan data fetch mnist"]),
+        (["--batch", "1"], ["batch = 1 is out of range: expected at least 2 (BatchNorm)"]),
+        (["--dropout", "1.5"], ["dropout = 1.5 is out of range: expected 0 <= dropout < 1"]),
+        (["--discriminator-lr", "nan"], ["discriminator_lr = nan is out of range"]),
+        (["--recipe", "dcgan"], ["no recipe 'dcgan'; known: flux_tutorial"]),
+        (["--stack", "keras"], ["no stack 'keras'; known: torch, flux"]),
+        (["--config", "none.toml"], ["cannot read none.toml"]),
+        (["--config", "bad.toml"], ["bad.toml is not valid TOML"]),
+        (["--samples", "9"], ["9 images in batches of 8 leave a last batch of 1"]),
+        (["--samples", "1"], ["Invalid value for '--samples'"]),
+        (["--steps", "0"], ["Invalid value for '--steps'"]),
+        (["--width", "two"], ["Invalid value for '--width'"]),
+        (["--witdh", "2"], ["No such option: --witdh"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
+)
+def test_bad_input_is_one_message_and_exit_code_2(pygan: Pygan, tmp_path: Path, arguments: list, words: list) -> None:
+    (tmp_path / "bad.toml").write_text("width = = 2")
+    check_refused(pygan("train", *NARROW_FLAGS, "--samples", 8, "--steps", 1, "--out", "run", *arguments), *words)
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_message_and_exit_code_2(pygan: Pygan, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    result = pygan("train", *NARROW_FLAGS, "--samples", 8, "--steps", 1, "--out", tmp_path / "file" / "run")
+    check_refused(result, "cannot write", "Choose a folder you may write to")
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_gpu_that_is_not_there_is_one_message_and_exit_code_2(pygan: Pygan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    check_refused(pygan("train", *NARROW_FLAGS, "--device", "cuda", "--samples", 8), "torch sees no CUDA GPU")
+
+
+@pytest.mark.usefixtures("without_julia")
+def test_flux_without_julia_is_one_message_that_says_how_to_get_it(pygan: Pygan) -> None:
+    result = pygan("train", *NARROW_FLAGS, "--stack", "flux", "--samples", 8, "--steps", 1)
+    check_refused(result, "no Julia found. Install Julia", "julia --project=")
+
+
+def test_a_failing_stack_is_reported_in_its_own_words(pygan: Pygan, monkeypatch, tmp_path: Path) -> None:
+    from pygan.errors import WorkerError
+
+    def fail(self: object, *_: object) -> None:
+        raise WorkerError("the flux worker died at 'step' (exit code -9).\nIts last words:\nout of memory [/bold]")
+
+    monkeypatch.setattr(TorchStack, "step", fail)
+    monkeypatch.setattr(TorchStack, "state", fail)
+    code, _, err = pygan("train", *NARROW_FLAGS, "--samples", 8, "--steps", 1, "--out", "run")
+    assert code == 2
+    assert err == "error: the flux worker died at 'step' (exit code -9).\nIts last words:\nout of memory [/bold]\n"
+    assert Trace(tmp_path / "run" / "torch.trace").steps == []
+
+
+# --- record and gif ----------------------------------------------------------------------------------------------
+
+
+def test_record_stores_what_was_asked_for_and_the_command(pygan: Pygan, tmp_path: Path) -> None:
+    arguments = [
+        "record", "--stack", "torch", *NARROW_FLAGS, "--samples", "22", "--steps", "4", "--every", "2",
+        "--exact-pictures-until", "0", "--capture", "state,gradients@0:2", "--capture", "patterns:fake@3",
+        "-o", "my trace",
+    ]  # fmt: skip
+    code, out, err = pygan(*arguments)
+    assert (code, err) == (0, "")
+    assert "wrote my trace: 4 steps," in out
+    trace = Trace(tmp_path / "my trace")
+    assert [sorted({key.partition("/")[0] for key in record.to_arrays()}) for record in trace] == [
+        ["gradient", "loss", "pictures", "state"], ["gradient", "loss", "state"], ["loss", "pictures"],
+        ["loss", "pattern"], ["pictures"],
+    ]  # fmt: skip
+    assert {key.partition("/")[0] for key in trace.record(3).pattern} == {"fake"}
+    assert [list(record.pictures) for record in trace] == [["values"], [], ["grid"], [], ["grid"]]
+    assert trace.header.command.startswith("pygan record --stack torch --width 2")
+    assert trace.header.command.endswith("-o 'my trace'")
+    assert int(trace.initial_state()["step"]) == 0
+    check_refused(pygan(*arguments), "already holds a trace")
+
+
+@pytest.mark.parametrize(
+    ("capture", "words"),
+    [("moods@0:3", "cannot capture moods; known: logits, gradients"), ("state@x", "'x' is no range of steps")],
+)
+def test_record_refuses_what_it_cannot_capture(pygan: Pygan, capture: str, words: str) -> None:
+    check_refused(pygan("record", "--stack", "torch", *NARROW_FLAGS, "--capture", capture, "-o", "t"), words)
+
+
+RECORDED = ["gif", "--flux", "recorded", *NARROW_FLAGS, "--samples", "62", "--every", "5"]
+
+
+def test_a_recording_that_does_not_exist_is_one_message_that_lists_the_recorded_ones(pygan: Pygan) -> None:
+    result = pygan(*RECORDED, "--seed", 12345, "--out", "run")
+    check_refused(result, "no recorded Flux run fits this config on digits; recorded: ", "flux-narrow-float32")
+    check_refused(pygan("gif", "--flux", "maybe"), "--flux maybe: expected auto, live or recorded")
+
+
+@pytest.mark.parametrize(("floor", "code", "word"), [(1e-2, 0, "agree: "), (1e-12, 1, "differs: ")])
+def test_gif_beside_recorded_flux_ends_with_the_verdicts_exit_code(
+    pygan: Pygan, monkeypatch, tmp_path: Path, floor: float, code: int, word: str
+) -> None:
+    band = PictureBand(np.array([0, 20]), np.array([floor, floor]), 1.0)
+    monkeypatch.setattr(bands, "picture_band", lambda: band)
+    got, out, err = pygan(*RECORDED, "--out", "run")
+    assert (got, err) == (code, "")
+    assert word in out
+    assert {"flux.gif", "torch.gif", "side_by_side.gif", "summary.json", "summary.md"} <= set(
+        os.listdir(tmp_path / "run")
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert f"{summary['verdict']['verdict']}: " == word
+    assert [step["step"] for step in summary["verdict"]["steps"]] == [0, 5, 10, 15, 20]
+
+
+@pytest.mark.usefixtures("without_julia")
+def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan, monkeypatch) -> None:
+    monkeypatch.setattr(bands, "picture_band", lambda: PictureBand(np.array([0, 20]), np.array([0.01, 0.01]), 1.0))
+    arguments = ["auto" if argument == "recorded" else argument for argument in RECORDED]
+    code, out, err = pygan(*arguments, "--steps", 5, "--out", "run")
+    assert (code, err) == (0, "")
+    assert out.startswith("Flux is replayed from a recording, because no Julia found.")
+
+
+# --- doctor ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("without_julia")
+def test_doctor_prints_json_and_counts_a_missing_julia_as_a_gap_only(pygan: Pygan) -> None:
+    code, out, err = pygan("doctor", "--json")
+    rows = {row["what"]: row for row in json.loads(out)}
+    assert (code, err) == (0, "")
+    assert all(row.keys() == {"what", "state", "detail"} for row in rows.values())
+    assert rows["julia"]["state"] == "gap"
+    assert "no Julia found. Install Julia" in rows["julia"]["detail"]
+    assert rows["data: mnist"]["state"] == "gap"
+    assert rows["data: digits"]["state"] == rows["torch"]["state"] == "ok"
+
+
+def test_doctor_names_a_missing_package_and_fails(pygan: Pygan, monkeypatch) -> None:
+    real = environment.metadata.version
+
+    def version(name: str) -> str:
+        if name in ("safetensors", "juliacall"):
+            raise environment.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    real_spec = cli.doctor.util.find_spec
+    monkeypatch.setattr(environment.metadata, "version", version)
+    monkeypatch.setattr(cli.doctor.util, "find_spec", lambda name: None if name == "safetensors" else real_spec(name))
+    code, out, _ = pygan("doctor", "--json")
+    rows = {row["what"]: row for row in json.loads(out)}
+    assert code == 2
+    assert (rows["safetensors"]["state"], rows["safetensors"]["detail"]) == ("broken", "pip install safetensors")
+    assert rows["juliacall pin"]["state"] == "broken"
+
+
+def test_doctor_prints_a_table_for_people(pygan: Pygan) -> None:
+    code, out, _ = pygan("doctor")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["what", "state", "detail"]
+    assert "numpy" in out
+
+
+def test_no_arguments_print_the_help(pygan: Pygan) -> None:
+    code, out, err = pygan()
+    assert code in (0, 2)
+    assert "Usage: " in out + err
+    assert all(command in out + err for command in ("gif", "train", "record", "doctor"))

@@ -12,7 +12,7 @@ from pygan.data import load
 from pygan.errors import DataError
 from pygan.parity.bands import picture_band
 from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, judge
-from pygan.pictures import grid
+from pygan.pictures import grid, split
 from pygan.records import StepRecord
 from pygan.traces import Trace
 from pygan.training import train
@@ -30,8 +30,7 @@ def torch_pictures(trace: Trace, steps: int, every: int, **changes: object) -> l
 
 def test_torch_draws_the_pictures_of_recorded_flux_on_digits() -> None:
     trace, band = recorded("flux-full-digits"), picture_band()
-    steps = min(band.horizon, 40) + 1
-    verdict = judge(torch_pictures(trace, steps, 10), list(trace), band)
+    verdict = judge(torch_pictures(trace, 21, 10), list(trace), band)
     assert verdict.verdict == AGREE, verdict.reason
     assert verdict.agreed_until >= 20
 
@@ -64,10 +63,10 @@ def test_recorded_pictures_show_a_trained_generator() -> None:
     trace = recorded("flux-full-digits")
     first, last = trace.record(0), trace.record(trace.steps[-1])
     values = last.pictures["grid"].astype(float)
-    assert grid(first.pictures["values"], 5).std() < 10
+    assert grid(first.pictures["values"], 5).std() < 2, "N(0, 0.02) weights draw flat grey"
     assert values.std() > 40
-    cells = values.reshape(5, 28, 5, 28).transpose(0, 2, 1, 3).reshape(25, -1)
-    assert np.abs(cells[0] - cells[1:]).mean(axis=1).min() > 5
+    cells = split(last.pictures["grid"], 5).reshape(25, -1).astype(float)
+    assert np.abs(cells[0] - cells[1:]).mean(axis=1).min() > 2
 
 
 def test_a_nan_picture_differs_even_beyond_the_horizon() -> None:

@@ -11,9 +11,8 @@ import pytest
 from conftest import recorded, schedule_of, torch_like
 
 from pygan.draws import Draws
-from pygan.parity.bands import MAX_BAND_OVER_FLOOR, float32_band, floors
+from pygan.parity.bands import MAX_BAND_OVER_FLOOR, PICTURE_FACTOR, float32_band, floors
 from pygan.parity.compare import compare_records, compare_tensors, flips
-from pygan.parity.noise import kind_of
 from pygan.sketches import sketch
 from pygan.state import widen
 
@@ -29,7 +28,7 @@ def test_recorded_narrow_steps_agree_within_the_bands() -> None:
         torch.load_state(trace.state_before(step))
         mine = torch.step(schedule[step], Draws(0).at(step), CAPTURE, impose=theirs.pattern)
         for difference in compare_records(mine, theirs, torch.rules()):
-            band = float32_band(kind_of(difference.key))
+            band = float32_band(difference.key)
             assert band.admits(difference), f"step {step}: {difference}\nband {band.relative:.1e}: {band.reason}"
             compared += 1
     assert compared == 78 * len(trace.steps[:-1])
@@ -49,9 +48,8 @@ def test_both_float32_stacks_are_equally_far_from_the_referee() -> None:
         for key, value in truth.gradient.items():
             ours = compare_tensors(key, mine.gradient[key].astype(np.float64), value).relative
             flux = compare_tensors(key, theirs.gradient[key].astype(np.float64), value).relative
-            assert ours <= max(3 * flux, floors()["narrow"]["floor"]["gradient"]), (
-                f"step {step} {key}: {ours:.1e} {flux:.1e}"
-            )
+            floor = floors()["narrow"]["floor"][f"gradient/{key}"]
+            assert ours <= max(3 * flux, floor), f"step {step} {key}: torch {ours:.1e}, flux {flux:.1e}"
 
 
 def test_flips_are_few_and_lie_within_rounding_of_zero() -> None:
@@ -78,7 +76,7 @@ def test_full_width_first_step_agrees_once_flux_patterns_are_imposed() -> None:
     mine = torch.step(schedule[0], Draws(0), capture, impose=theirs.pattern)
     bad = []
     for difference in compare_records(mine, theirs, kinds=("sketch", "logits", "loss")):
-        band = float32_band(kind_of(difference.key))
+        band = float32_band(difference.key, "first_step")
         if not band.admits(difference):
             bad.append(difference)
     assert not bad, "\n".join(map(str, bad))
@@ -97,8 +95,8 @@ def test_full_width_losses_and_early_sketches_agree_free_running(name: str) -> N
         for loss, value in theirs.loss.items():
             assert abs(float(mine.loss[loss]) - float(value)) < 2e-5, f"step {step}: {loss} loss"
         for difference in compare_records(mine, theirs, kinds=("sketch",)):
-            if "parameter/discriminator" in difference.key:
-                assert difference.relative < 1e-4, difference
+            if "parameter" in difference.key and difference.key.endswith("weight"):
+                assert difference.relative < 1e-3, difference
 
 
 def test_a_planted_flip_or_permutation_shows_in_the_recorded_sketch() -> None:
@@ -111,11 +109,20 @@ def test_a_planted_flip_or_permutation_shows_in_the_recorded_sketch() -> None:
         assert abs(sketch(wrong)[0] - good[0]) < 1e-9 * good[0]
 
 
-def test_no_band_is_over_ten_times_its_floor() -> None:
-    floor = floors()["narrow"]["floor"]
-    for kind, value in floor.items():
-        assert 0 < value < 1e-4, f"{kind}: a floor of {value:.1e} is no rounding"
-        assert float32_band(kind).relative <= MAX_BAND_OVER_FLOOR * value
-    from pygan.parity.bands import PICTURE_FACTOR
+CANCELLING = "discriminator.dense.bias"
+"""Its gradient is the difference of two sums near 1/2 that cancel to 1e-4 and less; relative errors look large."""
 
+
+@pytest.mark.parametrize("job", ["narrow", "first_step"])
+def test_no_band_is_over_ten_times_its_floor_and_floors_are_rounding(job: str) -> None:
+    for key, value in floors()[job]["floor"].items():
+        assert float32_band(key, job).relative <= MAX_BAND_OVER_FLOOR * value
+        limit = 5e-3 if CANCELLING in key or key == "logits/generator" else 3e-5
+        assert value < limit, f"{key}: a floor of {value:.1e} is no rounding"
     assert PICTURE_FACTOR <= MAX_BAND_OVER_FLOOR
+
+
+def test_the_floors_are_those_of_the_shipped_traces() -> None:
+    assert floors()["narrow"]["trace"] == "flux-narrow-float32"
+    assert floors()["first_step"]["trace"] == "flux-full-digits"
+    assert {"cpu", "packages"} <= floors()["environment"].keys()

@@ -94,8 +94,10 @@ def picture_band() -> PictureBand:
     return PictureBand(np.array(row["steps"]), np.array(row["relative"]), PICTURE_FACTOR)
 
 
-def float32_band(kind: str) -> Band:
-    """Band of one teacher-forced Float32 step for a kind of tensor, with the on/off patterns imposed."""
-    floor = floors()["narrow"]["floor"][kind]
-    reason = f"{FLOAT32_FACTOR:g} times the measured floor of {kind}, {floor:.1e}"
-    return Band(FLOAT32_FACTOR * floor, 0.0, reason)
+def float32_band(key: str, job: str = "narrow") -> Band:
+    """Band of one Float32 step for a tensor, with the on/off patterns imposed.
+
+    ``job``: ``narrow`` for the teacher-forced narrow trace, ``first_step`` for the sketches of the full-width one.
+    """
+    floor = floors()[job]["floor"][key]
+    return Band(FLOAT32_FACTOR * floor, 0.0, f"{FLOAT32_FACTOR:g} times the measured floor of {key}, {floor:.1e}")

@@ -7,6 +7,7 @@ which CI only reads. Every variant is its own process, because instruction-set c
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -41,21 +42,16 @@ VARIANTS: dict[str, dict[str, str]] = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "no oneDNN": {"PYGAN_NOISE_ONEDNN": "0"},
 }
+NARROW, FULL = "flux-narrow-float32", "flux-full-digits"
 CAPTURE = ("logits", "gradients", "state")
 
 
-def kind_of(key: str) -> str:
-    """The kind of tensor whose floor is shared: ``gradient``, ``parameter``, ``exp_avg`` ..."""
-    first, _, rest = key.partition("/")
-    return rest.partition("/")[0] if first in ("state", "sketch") else first
-
-
-def worst_by_kind(differences: list[Difference]) -> dict[str, float]:
-    """Largest relative norm of each kind."""
+def worst_by_key(differences: list[Difference]) -> dict[str, float]:
+    """Largest relative norm of each tensor."""
     worst: dict[str, float] = defaultdict(float)
     for difference in differences:
-        kind = kind_of(difference.key)
-        worst[kind] = max(worst[kind], float("inf") if difference.fault else difference.relative)
+        relative = float("inf") if difference.fault else difference.relative
+        worst[difference.key] = max(worst[difference.key], relative)
     return dict(worst)
 
 
@@ -94,74 +90,66 @@ def _load(path: Path) -> list[StepRecord]:
 
 
 def _run_variant(job: str, out: Path, steps: int) -> None:
-    """One process's work: the teacher-forced narrow steps, or the free full-width run's pictures."""
+    """One process's work: teacher-forced narrow steps, the first full-width step, or the free run's pictures."""
     from pygan.data import load
-    from pygan.training import Schedule, train
+    from pygan.training import train
 
+    if job == "pictures":
+        trace = Trace(traces_dir() / FULL)
+        made = train(_torch(config_from_dict(trace.header.config)), load("digits"), steps, picture_every=10)
+        _save(out, [record for record in made if record.pictures])
+    else:
+        _save(out, taken_steps(job, "float32"))
+
+
+def taken_steps(job: str, dtype: str) -> list[StepRecord]:
+    """The torch stack's records of a job: every ``narrow`` step from Flux's state, or the first step at full width."""
+    from pygan.data import load
+    from pygan.training import Schedule
+
+    trace = Trace(traces_dir() / (NARROW if job == "narrow" else FULL))
+    config = config_from_dict(trace.header.config)
+    data = load(trace.header.data["name"], limit=trace.header.data["images"])
+    schedule = Schedule(data.images, trace.header.config["batch"], Draws(config.seed))
+    stack = _torch(config.replace(dtype=dtype))
     if job == "narrow":
-        trace = Trace(traces_dir() / "flux-narrow-float32")
-        data = load("digits", limit=trace.header.data["images"])
-        schedule = Schedule(data.images, trace.header.config["batch"], Draws(trace.header.config["seed"]))
-        _save(out, teacher_forced(_torch(config_from_dict(trace.header.config)), trace, schedule))
-        return
-    trace = Trace(traces_dir() / "flux-full-digits")
-    stack = _torch(config_from_dict(trace.header.config))
-    made = train(stack, load("digits"), steps, picture_every=10)
-    _save(out, [record for record in made if record.pictures])
+        return teacher_forced(stack, trace, schedule)
+    return [stack.step(schedule[0], Draws(config.seed), ("logits", "sketches"), trace.record(0).pattern)]
 
 
 def _variant(name: str, job: str, folder: Path, steps: int) -> list[StepRecord]:
     out = folder / f"{job}-{name.replace(' ', '-')}.npz"
-    command = [
-        sys.executable,
-        "-m",
-        "pygan.parity.noise",
-        "--variant-job",
-        job,
-        "--out",
-        str(out),
-        "--steps",
-        str(steps),
-    ]
-    subprocess.run(command, env={**os.environ, **VARIANTS[name]}, check=True)
+    command = [sys.executable, "-m", "pygan.parity.noise", "--variant-job", job, "--out", str(out)]
+    subprocess.run([*command, "--steps", str(steps)], env={**os.environ, **VARIANTS[name]}, check=True)
     return _load(out)
 
 
-def narrow_floors(folder: Path) -> dict[str, Any]:
-    """Per kind: spread of torch over variants, and distance of both stacks' Float32 from the Float64 referee."""
-    from pygan.data import load
-    from pygan.training import Schedule
-
-    trace = Trace(traces_dir() / "flux-narrow-float32")
-    config = config_from_dict(trace.header.config)
-    data = load("digits", limit=trace.header.data["images"])
-    schedule = Schedule(data.images, trace.header.config["batch"], Draws(trace.header.config["seed"]))
-    runs = {name: _variant(name, "narrow", folder, 0) for name in VARIANTS}
-    base = runs["default"]
-    referee = teacher_forced(_torch(config.replace(dtype="float64")), trace, schedule)
+def step_floors(job: str, folder: Path) -> dict[str, Any]:
+    """Per tensor: spread of torch over variants, and distance of both stacks' Float32 from the Float64 referee."""
+    runs = {name: _variant(name, job, folder, 0) for name in VARIANTS}
+    base, referee = runs["default"], taken_steps(job, "float64")
+    trace = Trace(traces_dir() / (NARROW if job == "narrow" else FULL))
+    theirs = [trace.record(record.step) for record in base]
 
     def widened(record: StepRecord) -> StepRecord:
         return StepRecord.from_arrays(record.step, widen(record.to_arrays(), "float64"))
 
-    def measure(pairs: list[tuple[StepRecord, StepRecord]]) -> dict[str, float]:
-        return worst_by_kind([d for a, b in pairs for d in compare_records(a, b)])
+    def measure(candidates: list[StepRecord], references: list[StepRecord]) -> dict[str, float]:
+        kinds = ("logits", "loss", "gradient", "state") if job == "narrow" else ("logits", "loss", "sketch")
+        pairs = zip(candidates, references, strict=True)
+        return worst_by_key([d for a, b in pairs for d in compare_records(a, b, kinds=kinds)])
 
-    theirs = [trace.record(record.step) for record in base]
-    rows = {
-        f"torch, {name}, against torch, default": measure(list(zip(run, base, strict=True)))
-        for name, run in runs.items()
-        if name != "default"
-    }
-    rows["torch against the referee"] = measure([(widened(a), b) for a, b in zip(base, referee, strict=True)])
-    rows["flux against the referee"] = measure([(widened(a), b) for a, b in zip(theirs, referee, strict=True)])
-    kinds = sorted({kind for row in rows.values() for kind in row})
-    floor = {kind: max(row.get(kind, 0.0) for row in rows.values()) for kind in kinds}
-    return {"floor": floor, "rows": rows, "trace": trace.folder.name}
+    rows = {f"torch, {name}, against torch": measure(run, base) for name, run in runs.items() if run is not base}
+    rows["torch against the referee"] = measure([widened(record) for record in base], referee)
+    rows["flux against the referee"] = measure([widened(record) for record in theirs], referee)
+    floor = {key: max(row.get(key, 0.0) for row in rows.values()) for key in rows["torch against the referee"]}
+    worst = {name: max(row.values()) for name, row in rows.items()}
+    return {"floor": floor, "worst": worst, "trace": trace.folder.name}
 
 
 def picture_floors(folder: Path, steps: int, variants: list[str]) -> dict[str, Any]:
     """Spread of free full-width runs' pictures over variants of torch: the largest, made monotone over steps."""
-    runs = {name: _variant(name, "full", folder, steps) for name in ["default", *variants]}
+    runs = {name: _variant(name, "pictures", folder, steps) for name in ["default", *variants]}
     base = runs.pop("default")
     rows = {name: [relative_picture(a, b)[0] for a, b in zip(run, base, strict=True)] for name, run in runs.items()}
     envelope = np.maximum.accumulate(np.max(list(rows.values()), axis=0))
@@ -173,18 +161,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "floors.json")
     parser.add_argument("--steps", type=int, default=120, help="steps of the free full-width runs")
-    parser.add_argument("--variant-job", choices=["narrow", "full"], help=argparse.SUPPRESS)
+    parser.add_argument("--variant-job", choices=["narrow", "first_step", "pictures"], help=argparse.SUPPRESS)
+    parser.add_argument("--keep-pictures", action="store_true", help="measure the steps anew, keep the pictures' row")
     chosen = parser.parse_args()
     if chosen.variant_job:
         _run_variant(chosen.variant_job, chosen.out, chosen.steps)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        pictures = (
+            json.loads(chosen.out.read_text())["pictures"]
+            if chosen.keep_pictures
+            else picture_floors(folder, chosen.steps, [one for one in VARIANTS if one != "default"])
+        )
         floors = {
             "environment": environment.describe(),
             "command": f"python -m pygan.parity.noise --steps {chosen.steps}",
-            "narrow": narrow_floors(folder),
-            "pictures": picture_floors(folder, chosen.steps, [one for one in VARIANTS if one != "default"]),
+            "narrow": step_floors("narrow", folder),
+            "first_step": step_floors("first_step", folder),
+            "pictures": pictures,
         }
     write_json(chosen.out, floors)
     print(f"wrote {chosen.out}")

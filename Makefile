@@ -16,7 +16,7 @@ test: install
 	@echo "Live claims on real Julia and Flux: make test-live"
 
 test-live: install
-	$(BIN)/pytest tests parity_tests benchmarks -m live --benchmark-disable-gc --junit-xml=runs/test-live.xml
+	$(BIN)/pytest tests parity_tests benchmarks -m live --results docs/results/test-live.json
 
 bench: install
 	$(BIN)/pytest benchmarks --benchmark-autosave

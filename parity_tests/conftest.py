@@ -1,23 +1,16 @@
-"""Shared by the parity claims: stacks of the narrow and full-width recipe, recorded and live."""
+"""Live Flux for the parity claims: one worker per config and session, or a skip that says how to get Julia."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cache
 
-import numpy as np
 import pytest
 
-from pygan.data import load
-from pygan.errors import DataError, JuliaNotFound
-from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
-from pygan.resources import traces_dir
+from pygan.errors import JuliaNotFound
+from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.stacks.flux_stack import FluxStack
 from pygan.stacks.julia_setup import find_julia
-from pygan.stacks.torch_stack import TorchStack
-from pygan.traces import Trace
-from pygan.training import Schedule
 
 
 @cache
@@ -36,11 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"live Flux: {julia_gap()}"))
 
 
-def config(width: str, dtype: str = "float32", **changes: object) -> FluxTutorialConfig:
-    """The recipe's config: ``narrow`` (on one thread, tiny tensors are slower on two) or ``full``."""
-    return FluxTutorialConfig(dtype=dtype, **{**({**NARROW, "threads": 1} if width == "narrow" else {}), **changes})  # type: ignore[arg-type]
-
-
 @pytest.fixture(scope="session")
 def live_flux() -> Iterator[Callable[[FluxTutorialConfig], FluxStack]]:
     """Live Flux stacks by config, each a worker that lives as long as the session; freshly initialised each time."""
@@ -55,42 +43,3 @@ def live_flux() -> Iterator[Callable[[FluxTutorialConfig], FluxStack]]:
     yield stack
     for one in made.values():
         one.close()
-
-
-def recorded(name: str) -> Trace:
-    """A shipped trace of real Flux."""
-    return Trace(traces_dir() / name)
-
-
-def torch_like(trace: Trace, **changes: object) -> TorchStack:
-    """A torch stack with the config of ``trace`` (and its threads: tiny tensors are slower on two)."""
-    values = {**trace.header.config, **changes}
-    return TorchStack(FluxTutorialConfig.from_dict(values))
-
-
-def schedule_of(trace: Trace) -> Schedule:
-    """The batches that the recorded run saw, from the same data (checked by hash). Skips where it is not here."""
-    try:
-        data = load(trace.header.data["name"], limit=trace.header.data["images"])
-    except DataError as error:
-        pytest.skip(f"{trace.folder.name} was recorded on {trace.header.data['name']}: {error}")
-    assert data.sha256 == trace.header.data["sha256"], "the data is not what the trace was recorded on"
-    stack_config = trace.header.config
-    from pygan.draws import Draws
-
-    return Schedule(data.images, stack_config["batch"], Draws(stack_config["seed"]))
-
-
-def batches(width: str, count: int) -> list[np.ndarray]:
-    """Batches of digits ``(N, 1, 28, 28)``; for the narrow recipe the last one is partial (6 of 8)."""
-    from pygan.draws import Draws
-
-    size = 8 if width == "narrow" else 128
-    images = load("digits", limit=size * count - (2 if width == "narrow" else 32)).images
-    schedule = Schedule(images, size, Draws(0))
-    return [schedule[step] for step in range(count)]
-
-
-def with_state(record, state):  # type: ignore[no-untyped-def]
-    """``record`` carrying ``state``."""
-    return dataclasses.replace(record, state=state)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import recorded
+from compared_runs import recorded
 
 from pygan.recipes.adam import OptimisersAdam
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import batches, config, recorded, schedule_of, torch_like
+from compared_runs import batches, config, recorded, schedule_of, torch_like
 
 from pygan.draws import Draws
 from pygan.stacks.torch_stack import TorchStack

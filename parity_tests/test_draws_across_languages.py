@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import config
+from compared_runs import config
 
 from pygan.draws import Draws, words
 from pygan.sketches import sketch

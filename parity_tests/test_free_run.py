@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import recorded, torch_like
+from compared_runs import recorded, torch_like
 
 from pygan.data import load
 from pygan.errors import DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import config
+from compared_runs import config
 from torch import nn
 from torch.nn import functional as F
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from conftest import batches, config, recorded, schedule_of, torch_like
+from compared_runs import batches, config, recorded, schedule_of, torch_like
 
 from pygan.draws import Draws
 from pygan.parity.bands import FLOAT64, outside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import config, recorded, torch_like
+from compared_runs import config, recorded, torch_like
 
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import check_same_layout

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import recorded, schedule_of, torch_like
+from compared_runs import recorded, schedule_of, torch_like
 
 from pygan.draws import Draws
 from pygan.parity.bands import MAX_BAND_OVER_FLOOR, PICTURE_FACTOR, float32_band, floors

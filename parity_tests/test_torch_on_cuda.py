@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import batches, config
+from compared_runs import batches, config
 
 from pygan.draws import Draws
 from pygan.parity.bands import FLOAT64, outside

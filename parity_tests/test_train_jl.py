@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import config
+from compared_runs import config
 
 from pygan.data import digits, load
 from pygan.data.registry import owned_dir

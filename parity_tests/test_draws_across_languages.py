@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compared_runs import config
+from compared_runs import batches, config
 
 from pygan.draws import Draws, words
+from pygan.errors import WorkerError
+from pygan.parity.bands import FLOAT64, outside
+from pygan.parity.compare import compare_records
 from pygan.sketches import sketch
+from pygan.stacks.torch_stack import TorchStack
 
 pytestmark = pytest.mark.live
 
@@ -50,3 +54,21 @@ def test_sketches_agree(worker) -> None:  # type: ignore[no-untyped-def]
         x = Draws(3).normal("x", shape)
         theirs = worker.ask("sketch", {"x": x})[1]["sketch"]
         np.testing.assert_allclose(theirs, sketch(x), rtol=1e-12, atol=1e-12)
+
+
+def test_explicit_draws_override_keyed_ones_in_both_stacks(live_flux) -> None:  # type: ignore[no-untyped-def]
+    wanted = config("narrow", "float64")
+    flux, torch = live_flux(wanted), TorchStack(wanted)
+    batch = batches("narrow", 2)[0]
+    given = {
+        "noise": Draws(99).normal("noise", (8, 5)),
+        "mask/real/discriminator.drop1": np.ones((8, 2, 14, 14), np.bool_),
+    }
+    theirs = flux.step(batch, Draws(0, 0, given), ("logits", "gradients", "state"))
+    mine = torch.step(batch, Draws(0, 0, given), ("logits", "gradients", "state"))
+    assert not outside(compare_records(mine, theirs), FLOAT64)
+    flux.initialise()
+    keyed = flux.step(batch, Draws(0), ("logits",))
+    assert np.abs(keyed.logits["real"] - theirs.logits["real"]).max() > 1e-6, "the given pattern must have been used"
+    with pytest.raises(WorkerError, match="draw noise was given with size"):
+        flux.step(batch, Draws(0, 0, {"noise": given["noise"][:4]}))

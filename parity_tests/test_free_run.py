@@ -10,12 +10,18 @@ from compared_runs import recorded, torch_like
 
 from pygan.data import load
 from pygan.errors import DataError
-from pygan.parity.bands import picture_band
-from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, judge
+from pygan.parity.bands import PictureBand, picture_band
+from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge
 from pygan.pictures import grid, split
 from pygan.records import StepRecord
 from pygan.traces import Trace
 from pygan.training import train
+
+
+def committed_band() -> PictureBand:
+    band = picture_band(recorded("flux-full-digits").header.config)
+    assert band is not None
+    return band
 
 
 def torch_pictures(trace: Trace, steps: int, every: int, **changes: object) -> list[StepRecord]:
@@ -29,7 +35,7 @@ def torch_pictures(trace: Trace, steps: int, every: int, **changes: object) -> l
 
 
 def test_torch_draws_the_pictures_of_recorded_flux_on_digits() -> None:
-    trace, band = recorded("flux-full-digits"), picture_band()
+    trace, band = recorded("flux-full-digits"), committed_band()
     verdict = judge(torch_pictures(trace, 21, 10), list(trace), band)
     assert verdict.verdict == AGREE, verdict.reason
     assert verdict.agreed_until >= 20
@@ -37,20 +43,20 @@ def test_torch_draws_the_pictures_of_recorded_flux_on_digits() -> None:
 
 def test_torch_draws_the_pictures_of_recorded_flux_on_mnist() -> None:
     trace = recorded("flux-full-mnist")
-    verdict = judge(torch_pictures(trace, 7, 6), list(trace), picture_band())
+    verdict = judge(torch_pictures(trace, 7, 6), list(trace), committed_band())
     assert verdict.verdict == AGREE, verdict.reason
 
 
 def test_another_seed_or_semantics_differs() -> None:
     trace = recorded("flux-full-digits")
     changed = torch_pictures(trace, 1, 10, semantics="as_printed")
-    assert judge(changed, list(trace), picture_band()).verdict == DIFFERS
+    assert judge(changed, list(trace), committed_band()).verdict == DIFFERS
     other = torch_pictures(trace, 1, 10, seed=1)
-    assert judge(other, list(trace), picture_band()).verdict == DIFFERS
+    assert judge(other, list(trace), committed_band()).verdict == DIFFERS
 
 
 def test_pictures_beyond_the_horizon_are_never_called_agreeing() -> None:
-    trace, band = recorded("flux-full-digits"), picture_band()
+    trace, band = recorded("flux-full-digits"), committed_band()
     late = [record for record in trace if record.step > band.horizon and record.pictures]
     assert late, "the trace must reach beyond the horizon"
     verdict = judge(late, late, band)
@@ -70,7 +76,18 @@ def test_recorded_pictures_show_a_trained_generator() -> None:
 
 
 def test_a_nan_picture_differs_even_beyond_the_horizon() -> None:
-    trace, band = recorded("flux-full-digits"), picture_band()
+    trace, band = recorded("flux-full-digits"), committed_band()
     late = next(record for record in trace if record.step > band.horizon and record.pictures)
     bad = replace(late, pictures={"values": np.full((25, 1, 28, 28), np.nan, np.float32)})
     assert judge([bad], [late], band).verdict == DIFFERS
+
+
+def test_a_run_without_a_committed_floor_is_shown_and_not_judged() -> None:
+    trace = recorded("flux-full-digits")
+    for change in ({"width": 32}, {"dtype": "float64"}, {"randomness": "native"}, {"semantics": "as_printed"}):
+        assert picture_band({**trace.header.config, **change}) is None
+    assert picture_band({**trace.header.config, "seed": 5, "threads": 7}) is not None
+    shown = [record for record in trace if record.pictures][:3]
+    verdict = judge(shown, shown, None)
+    assert verdict.verdict == NOT_RUN
+    assert {step.verdict for step in verdict.steps} == {NOT_RUN}

@@ -14,7 +14,7 @@ from pygan.data import Dataset
 from pygan.errors import ConfigError, TraceError
 from pygan.files import write_bytes, write_json
 from pygan.parity.bands import PictureBand
-from pygan.parity.free_run import BEYOND, FreeRunVerdict, grid_of, judge
+from pygan.parity.free_run import AGREE, DIFFERS, FreeRunVerdict, grid_of, judge
 from pygan.pictures.contact_sheet import write_contact_sheet
 from pygan.pictures.gif import write_gif
 from pygan.pictures.plots import divergence_plot, loss_plot
@@ -23,8 +23,11 @@ from pygan.records import StepRecord
 from pygan.resources import traces_dir
 from pygan.traces import Trace
 
-_FREE = ("seed", "epochs", "picture_every", "device", "threads")
-"""Config fields that a recorded stream need not share (the seed is compared on its own)."""
+JUDGED = (AGREE, DIFFERS)
+"""Verdicts that a band was applied for."""
+
+_FREE = ("epochs", "picture_every", "device", "threads")
+"""Config fields that a recorded stream need not share."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,40 @@ class Run:
 
 def recorded_flux(config: Any, dataset: Dataset) -> Trace:
     """The shipped trace of real Flux for this config, seed and data. Raises ``TraceError`` saying what there is."""
-    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
     held = []
     for folder in sorted(path.parent for path in traces_dir().glob("*/trace.json")):
         trace = Trace(folder)
-        given = {key: value for key, value in trace.header.config.items() if key not in _FREE}
-        same = given == wanted and trace.header.config["seed"] == config.seed
-        if same and trace.header.data["sha256"] == dataset.sha256 and trace.header.stack == "flux":
+        if not misfits(trace, config, dataset):
             return trace
-        held.append(f"{folder.name} (on {trace.header.data['name']}, width {given.get('width')}, {given.get('dtype')})")
+        about = trace.header.config
+        held.append(f"{folder.name} (on {trace.header.data['name']}, width {about.get('width')}, {about.get('dtype')})")
     raise TraceError(
         f"no recorded Flux run fits this config on {dataset.name}; recorded: {', '.join(held) or 'none'}. "
         "Run real Flux live (`pygan doctor` says what it needs), or drop the flags that change the run."
     )
+
+
+def given_trace(folder: Path, config: Any, dataset: Dataset) -> Trace:
+    """A user's own trace of Flux. Raises ``TraceError`` naming every field in which its run was another one."""
+    trace = Trace(folder)
+    if faults := misfits(trace, config, dataset):
+        raise TraceError(f"{folder} is of another run: {'; '.join(faults)}")
+    return trace
+
+
+def misfits(trace: Trace, config: Any, dataset: Dataset) -> list[str]:
+    """In what the recorded run is not a run of Flux with this config on this data."""
+    wanted, given = config.to_dict(), trace.header.config
+    faults = [
+        f"{key} = {given.get(key)!r}, wanted {wanted.get(key)!r}"
+        for key in sorted(wanted.keys() | given.keys())
+        if key not in _FREE and given.get(key) != wanted.get(key)
+    ]
+    if trace.header.stack != "flux":
+        faults.append(f"stack = {trace.header.stack!r}")
+    if trace.header.data.get("sha256") != dataset.sha256:
+        faults.append(f"data = {trace.header.data.get('name')} of other content than {dataset.name}")
+    return faults
 
 
 def recorded_steps(trace: Trace) -> int:
@@ -103,7 +127,7 @@ def write_gifs(
     out: Path,
     flux: Run,
     torch: Run,
-    band: PictureBand,
+    band: PictureBand | None,
     fps: float,
     facts: dict[str, Any],
     written: Callable[[Path], None] = lambda path: None,
@@ -141,12 +165,13 @@ def write_plots(out: Path, flux: Run, torch: Run, verdict: FreeRunVerdict) -> No
     titles = (flux.title, torch.title)
     grids = [{record.step: grid_of(record) for record in run.framed} for run in (flux, torch)]
     write_contact_sheet(out / "contact_sheet.png", grids[0], grids[1], titles)
-    loss_plot(out / "losses.png", _loss_series(flux), _loss_series(torch), titles, verdict.horizon)
+    horizon = verdict.horizon if verdict.horizon >= 0 else None
+    loss_plot(out / "losses.png", _loss_series(flux), _loss_series(torch), titles, horizon)
     judged = [step for step in verdict.steps if np.isfinite(step.relative)]
     if judged:
-        band = [step.band if step.verdict != BEYOND else np.nan for step in judged]
+        band = [step.band if step.verdict in JUDGED else np.nan for step in judged]
         divergence = {"pictures": [step.relative for step in judged]}
-        divergence_plot(out / "divergence.png", [step.step for step in judged], divergence, band, verdict.horizon)
+        divergence_plot(out / "divergence.png", [step.step for step in judged], divergence, band, horizon)
 
 
 def _loss_series(run: Run) -> dict[str, tuple[list[int], list[float]]]:
@@ -167,7 +192,7 @@ def side_by_side_frames(flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[
     for number in sorted(left.keys() | right.keys()):
         a, b, judgement = left.get(number), right.get(number), judged.get(number)
         note = f"relative difference of the pictures {judgement.relative:.1e}" if judgement else ""
-        if judgement and judgement.verdict != BEYOND:
+        if judgement and judgement.verdict in JUDGED:
             note += f", band {judgement.band:.1e}"
         frames.append(
             SideBySideFrame(
@@ -194,7 +219,7 @@ def summary_text(flux: Run, torch: Run, verdict: FreeRunVerdict) -> str:
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for step in verdict.steps:
-        band = "" if step.verdict == BEYOND else f"{step.band:.1e}"
+        band = f"{step.band:.1e}" if step.verdict in JUDGED else ""
         losses = [f"{value:.6f}" for name in sorted(step.losses) for value in reversed(step.losses[name])]
         cells = [str(step.step), step.verdict, f"{step.relative:.1e}", band, *(losses or [""] * 4)]
         lines.append(f"| {' | '.join(cells)} |")

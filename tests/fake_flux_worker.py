@@ -29,9 +29,9 @@ def main() -> None:
                 os.kill(os.getpid(), 11)
             case "hang":
                 print("about to hang", file=sys.stderr, flush=True)
-                time.sleep(1000)
+                time.sleep(60)
             case "slow":
-                time.sleep(0.6)
+                time.sleep(1.2)
                 answer["slow"] = True
             case "garbage" | "number" | "empty" | "half" | "ready":
                 words = {"garbage": "Warning: something", "number": "7", "empty": "{}", "half": '{"arrays": {'}

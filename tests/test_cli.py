@@ -47,8 +47,9 @@ def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
 @pytest.fixture
 def without_julia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT", "PYTHON_JULIAPKG_PROJECT", "PYGAN_JULIA_ENV"):
+    for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT", "PYGAN_JULIA", "PYGAN_JULIA_ENV"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHON_JULIAPKG_PROJECT", str(tmp_path / "no juliapkg"))
     monkeypatch.setenv("PATH", str(tmp_path / "no programs"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "no python"))
 
@@ -209,7 +210,7 @@ RECORDED = ["gif", "--flux", "recorded", *NARROW_FLAGS, "--samples", "62", "--ev
 def test_a_recording_that_does_not_exist_is_one_message_that_lists_the_recorded_ones(pygan: Pygan) -> None:
     result = pygan(*RECORDED, "--seed", 12345, "--out", "run")
     check_refused(result, "no recorded Flux run fits this config on digits; recorded: ", "flux-narrow-float32")
-    check_refused(pygan("gif", "--flux", "maybe"), "--flux maybe: expected auto, live or recorded")
+    check_refused(pygan("gif", "--flux", "maybe"), "--flux maybe: expected auto, live, recorded or the folder")
 
 
 @pytest.mark.parametrize(("floor", "code", "word"), [(1e-2, 0, "agree: "), (1e-12, 1, "differs: ")])
@@ -217,7 +218,7 @@ def test_gif_beside_recorded_flux_ends_with_the_verdicts_exit_code(
     pygan: Pygan, monkeypatch, tmp_path: Path, floor: float, code: int, word: str
 ) -> None:
     band = PictureBand(np.array([0, 20]), np.array([floor, floor]), 1.0)
-    monkeypatch.setattr(bands, "picture_band", lambda: band)
+    monkeypatch.setattr(bands, "picture_band", lambda config: band)
     got, out, err = pygan(*RECORDED, "--out", "run")
     assert (got, err) == (code, "")
     assert word in out
@@ -231,7 +232,9 @@ def test_gif_beside_recorded_flux_ends_with_the_verdicts_exit_code(
 
 @pytest.mark.usefixtures("without_julia")
 def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan, monkeypatch) -> None:
-    monkeypatch.setattr(bands, "picture_band", lambda: PictureBand(np.array([0, 20]), np.array([0.01, 0.01]), 1.0))
+    monkeypatch.setattr(
+        bands, "picture_band", lambda config: PictureBand(np.array([0, 20]), np.array([0.01, 0.01]), 1.0)
+    )
     arguments = ["auto" if argument == "recorded" else argument for argument in RECORDED]
     code, out, err = pygan(*arguments, "--steps", 5, "--out", "run")
     assert (code, err) == (0, "")

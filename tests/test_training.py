@@ -110,6 +110,7 @@ def test_pictures_of_a_step_are_drawn_after_it_from_the_fixed_latent_vectors(nar
     assert np.array_equal(latent, Draws(narrow.seed).normal("fixed_latent", (4, 5)))
     assert np.array_equal(stack.generate(latent), last)
     assert np.array_equal(stack.generate(latent[:1]), last[:1]), "each latent vector is drawn alone"
+    assert len({picture.tobytes() for picture in last}) == 4, "each latent vector has its own picture"
 
 
 def test_a_run_without_pictures_has_a_record_per_step_and_nothing_more(narrow, digits) -> None:
@@ -117,6 +118,15 @@ def test_a_run_without_pictures_has_a_record_per_step_and_nothing_more(narrow, d
     assert [(record.step, bool(record.pictures)) for record in records] == [(0, False), (1, False), (2, False)]
     assert sorted(records[0].loss) == ["discriminator", "generator"]
     assert not (records[0].logits or records[0].gradient or records[0].pattern or records[0].state or records[0].sketch)
+
+
+def test_each_step_has_its_own_batch_and_draws(narrow, digits, same_arrays) -> None:
+    looped, by_hand = TorchStack(narrow.replace(seed=6)), TorchStack(narrow.replace(seed=6))
+    list(train(looped, digits, 4))
+    schedule = Schedule(digits.images, 8, Draws(6))
+    for step in range(4):
+        by_hand.step(schedule[step], Draws(6, step))
+    same_arrays(by_hand.state(), looped.state())
 
 
 def test_drawing_pictures_does_not_change_the_training(narrow, digits, same_arrays) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from pygan.cli import doctor, gif, record, train
+from pygan import __version__
+from pygan.cli import data, doctor, gif, julia, recipes, record, sample, train
 from pygan.errors import PyganError
 
 app = typer.Typer(
@@ -18,8 +20,27 @@ app = typer.Typer(
 )
 app.command("gif")(gif.gif)
 app.command("train")(train.train)
+app.command("sample")(sample.sample)
 app.command("record")(record.record)
+app.command("recipes")(recipes.recipes)
+app.add_typer(data.app, name="data")
+app.add_typer(julia.app, name="julia")
 app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pygan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and do no more.")
+    ] = False,
+) -> None:
+    """Options of the program as a whole."""
 
 
 def main() -> None:
@@ -27,10 +48,10 @@ def main() -> None:
     error_console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()
-    except PyganError as error:
+    except (PyganError, OSError) as error:
         error_console.print("[bold red]error:[/]", end=" ")
         error_console.print(str(error), markup=False)
-        sys.exit(error.exit_code)
+        sys.exit(error.exit_code if isinstance(error, PyganError) else PyganError.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into SystemExit(130)
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise

@@ -10,27 +10,28 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StepsOption, with_config
-from pygan.cli.output import console, followed, say_caveats
+from pygan.cli.output import console, data_facts, followed, say_caveats, say_config, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
 
 DEFAULT_STEPS = 400
 
 
-@with_config
+@with_config(picture_every=10)
 def gif(
     config: Any,
+    answer: dict[str, Any],
     flux: Annotated[
         str,
         typer.Option(
             "--flux",
-            help="auto: real Flux live if it is found without downloading, else the recorded run; live; recorded.",
+            help="auto: real Flux live if it is found without downloading, else the shipped recording; live; recorded; "
+            "or a trace of Flux made by `pygan record` or train.jl.",
         ),
     ] = "auto",
     data: DataOption = "digits",
     data_dir: DataDirOption = None,
     samples: SamplesOption = None,
     steps: StepsOption = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Steps between pictures.")] = 10,
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=50, help="Pictures a second in the GIFs.")] = 5,
     out: OutOption = Path("runs/gifs"),
 ) -> None:
@@ -45,8 +46,9 @@ def gif(
     from pygan.stacks.choose import make_stack
     from pygan.stacks.julia_setup import find_julia
 
-    if flux not in ("auto", "live", "recorded"):
-        raise ConfigError(f"--flux {flux}: expected auto, live or recorded")
+    own_trace = (Path(flux) / "trace.json").is_file()
+    if not own_trace and flux not in ("auto", "live", "recorded"):
+        raise ConfigError(f"--flux {flux}: expected auto, live, recorded or the folder of a trace")
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
     live = flux == "live"
@@ -57,12 +59,17 @@ def gif(
         except JuliaNotFound as error:
             console.print(f"Flux is replayed from a recording, because {str(error).splitlines()[0]}", markup=False)
 
-    trace = None if live else gifs.recorded_flux(config, dataset)
+    every = config.picture_every
+    trace = None
+    if not live:
+        trace = gifs.given_trace(Path(flux), config, dataset) if own_trace else gifs.recorded_flux(config, dataset)
     total = steps or (gifs.recorded_steps(trace) if trace else DEFAULT_STEPS)
+    say_config(config)
     started = time.perf_counter()
 
     def run(name: str) -> gifs.Run:
         stack = make_stack(name, config)
+        say_warning(stack)
         begun = time.perf_counter()
         try:
             from pygan.training import train
@@ -83,13 +90,22 @@ def gif(
     torch_run = run("torch")
     facts = {
         "config": config.to_dict(),
-        "data": {"name": dataset.name, "images": len(dataset.images), "sha256": dataset.sha256},
+        "data": data_facts(dataset),
         "steps": total,
         "seconds": time.perf_counter() - started,
     }
+    answer |= {**facts, "flux": flux_run.title, "torch": torch_run.title, "out": out}
     verdict = gifs.write_gifs(
-        out, flux_run, torch_run, picture_band(), fps, facts, lambda path: console.print(f"wrote {path}")
+        out,
+        flux_run,
+        torch_run,
+        picture_band(config.to_dict()),
+        fps,
+        facts,
+        lambda path: console.print(f"wrote {path}", markup=False),
     )
+    answer["files"] = sorted(path for path in out.iterdir() if path.is_file())
+    answer |= {name: getattr(verdict, name) for name in ("verdict", "reason", "agreed_until", "horizon")}
     console.print(f"\n{verdict.verdict}: {verdict.reason}.", markup=False)
     if verdict.verdict == DIFFERS:
         sys.exit(1)

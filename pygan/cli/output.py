@@ -18,8 +18,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from pygan.config import RunConfig
+from pygan.data import Dataset
 from pygan.errors import PyganError
 from pygan.records import StepRecord
+from pygan.stacks import Stack
 
 console = Console(soft_wrap=True, highlight=False)
 """Where text for people goes: standard output, or standard error while a command answers with ``--json``."""
@@ -40,8 +42,8 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
     console.stderr = True
     try:
         yield answer
-    except PyganError as error:
-        end = {"exit_code": error.exit_code, "error": str(error)}
+    except (PyganError, OSError) as error:
+        end = {"exit_code": getattr(error, "exit_code", PyganError.exit_code), "error": str(error)}
         raise
     except KeyboardInterrupt:
         end = {"exit_code": 130, "stopped": True}
@@ -167,6 +169,11 @@ def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[St
             yield record
 
 
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What was trained on, for an answer or a summary."""
+    return {"name": dataset.name, "images": len(dataset.images), "sha256": dataset.sha256}
+
+
 def losses(record: StepRecord) -> str:
     """``D loss 1.3863  G loss 0.6931`` from a record's losses."""
     return "  ".join(f"{name} loss {float(value):.4f}" for name, value in record.loss.items())
@@ -177,6 +184,13 @@ def say_config(config: RunConfig) -> None:
     values = [(item.name, getattr(config, item.name), item.default) for item in dataclasses.fields(config)]
     changed = [f"{name} = {value}" for name, value, default in values if value != default]
     console.print(f"{config.recipe}: {', '.join(changed) or 'as published'}", style="dim", markup=False)
+
+
+def say_warning(stack: Stack) -> None:
+    """Print what a stack that has just started must tell its user, if anything."""
+    if warning := stack.describe().get("warning"):
+        console.print("[bold yellow]warning:[/]", end=" ")
+        console.print(str(warning), markup=False)
 
 
 def say_caveats(config: RunConfig) -> None:

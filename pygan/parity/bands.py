@@ -88,9 +88,18 @@ FLOAT32_FACTOR = 4.0
 other processors and another sign of both errors fit inside four times that."""
 
 
-def picture_band() -> PictureBand:
-    """The committed band for free runs of the full-width recipe in Float32."""
+_WITHOUT_EFFECT = ("seed", "device", "threads", "epochs", "picture_every", "grid")
+"""Config fields that leave the size of rounding noise as it is."""
+
+
+def picture_band(config: Mapping[str, Any]) -> PictureBand | None:
+    """The committed band for free runs of ``config``; None where no floor was measured for such a run."""
     row = floors()["pictures"]
+    given, measured = (
+        {key: value for key, value in one.items() if key not in _WITHOUT_EFFECT} for one in (config, row["config"])
+    )
+    if given != measured:
+        return None
     return PictureBand(np.array(row["steps"]), np.array(row["relative"]), PICTURE_FACTOR)
 
 

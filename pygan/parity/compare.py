@@ -48,6 +48,8 @@ def norm(array: np.ndarray) -> float:
     """2-norm over all elements, accumulated in Float64 without overflow."""
     flat = array.reshape(-1).astype(np.float64)
     top = float(np.max(np.abs(flat), initial=0.0))
+    if not np.isfinite(top):
+        return top
     return top * float(np.sqrt(np.sum((flat / top) ** 2))) if top > 0 else 0.0
 
 
@@ -67,7 +69,11 @@ def compare_tensors(key: str, candidate: np.ndarray, reference: np.ndarray, layo
     delta = np.abs(a - b)
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(delta)), delta.shape))
     absolute, size = norm(delta), norm(b)
-    ulp = delta / np.spacing(np.abs(reference)).astype(np.float64) if reference.dtype.kind == "f" else delta
+    ulp = delta
+    if reference.dtype.kind == "f":
+        size_of_ulp = np.spacing(np.maximum(np.abs(reference), np.finfo(reference.dtype).tiny)).astype(np.float64)
+        with np.errstate(over="ignore"):  # a large difference from zero is more ulps than a Float64 can count
+            ulp = delta / size_of_ulp
     return Difference(
         key,
         candidate.shape,

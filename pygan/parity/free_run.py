@@ -45,8 +45,11 @@ class FreeRunVerdict:
     steps: Sequence[PictureStep]
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+        """Ready for JSON, which has no infinity: such a difference is None."""
+        stored = asdict(self)
+        for step in stored["steps"]:
+            step["relative"] = step["relative"] if np.isfinite(step["relative"]) else None
+        return stored
 
 
 def picture_values(record: StepRecord) -> np.ndarray:
@@ -68,11 +71,17 @@ def relative_picture(candidate: StepRecord, reference: StepRecord) -> tuple[floa
         return float("inf"), 0.0
     quantised = "grid" in candidate.pictures or "grid" in reference.pictures
     size = norm(b)
+    if size == 0:
+        return (0.0 if norm(a - b) == 0 else float("inf")), 0.0
     return norm(a - b) / size, QUANTISED * float(np.sqrt(b.size)) / size if quantised else 0.0
 
 
-def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band: PictureBand) -> FreeRunVerdict:
-    """The verdict on two runs' records; steps with pictures on both sides are compared, losses beside them."""
+def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band: PictureBand | None) -> FreeRunVerdict:
+    """The verdict on two runs' records; steps with pictures on both sides are compared, losses beside them.
+
+    Without a ``band`` the differences are listed and nothing is judged (but a picture that is not finite differs).
+    """
+    horizon = band.horizon if band else -1
     theirs = {record.step: record for record in reference}
     steps, differs, agreed = [], None, -1
     for mine in candidate:
@@ -80,9 +89,13 @@ def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band
         if other is None or not mine.pictures or not other.pictures:
             continue
         relative, quantisation = relative_picture(mine, other)
-        allowed = band.at(mine.step) + quantisation
-        if mine.step > band.horizon:
-            verdict = BEYOND if np.isfinite(relative) else DIFFERS
+        allowed = band.at(mine.step) + quantisation if band else 0.0
+        if not np.isfinite(relative):
+            verdict = DIFFERS
+        elif band is None:
+            verdict = NOT_RUN
+        elif mine.step > horizon:
+            verdict = BEYOND
         else:
             verdict = AGREE if relative <= allowed else DIFFERS
         if verdict == DIFFERS and differs is None:
@@ -94,18 +107,19 @@ def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band
         }
         steps.append(PictureStep(mine.step, relative, allowed, verdict, losses))
     if not steps:
-        return FreeRunVerdict(NOT_RUN, -1, band.horizon, "no step has pictures in both runs", [])
+        return FreeRunVerdict(NOT_RUN, -1, horizon, "no step has pictures in both runs", [])
     if differs is not None:
         bad = next(step for step in steps if step.step == differs)
         reason = f"step {differs}: pictures differ by {bad.relative:.2e}, the band admits {bad.band:.2e}"
-        return FreeRunVerdict(DIFFERS, agreed, band.horizon, reason, steps)
+        return FreeRunVerdict(DIFFERS, agreed, horizon, reason, steps)
+    if band is None:
+        reason = "no noise floor is committed for such a run, so its pictures are shown and not judged"
+        return FreeRunVerdict(NOT_RUN, -1, horizon, reason, steps)
     if agreed < 0:
-        return FreeRunVerdict(
-            NOT_RUN, -1, band.horizon, f"no picture at or before the horizon, step {band.horizon}", steps
-        )
+        return FreeRunVerdict(NOT_RUN, -1, horizon, f"no picture at or before the horizon, step {horizon}", steps)
     beyond = sum(step.verdict == BEYOND for step in steps)
-    tail = f"; {beyond} later pictures are beyond the horizon (step {band.horizon}) and not judged" if beyond else ""
-    return FreeRunVerdict(AGREE, agreed, band.horizon, f"pictures agree up to step {agreed}{tail}", steps)
+    tail = f"; {beyond} later pictures are beyond the horizon (step {horizon}) and not judged" if beyond else ""
+    return FreeRunVerdict(AGREE, agreed, horizon, f"pictures agree up to step {agreed}{tail}", steps)
 
 
 def grid_of(record: StepRecord) -> np.ndarray:

@@ -153,7 +153,12 @@ def picture_floors(folder: Path, steps: int, variants: list[str]) -> dict[str, A
     base = runs.pop("default")
     rows = {name: [relative_picture(a, b)[0] for a, b in zip(run, base, strict=True)] for name, run in runs.items()}
     envelope = np.maximum.accumulate(np.max(list(rows.values()), axis=0))
-    return {"steps": [record.step for record in base], "relative": envelope.tolist(), "rows": rows}
+    return {
+        "steps": [record.step for record in base],
+        "relative": envelope.tolist(),
+        "rows": rows,
+        "config": Trace(traces_dir() / FULL).header.config,
+    }
 
 
 def main() -> None:

@@ -146,7 +146,10 @@ class Worker:
         table = self._requests.send(arrays or {})
         answer = self._exchange({"op": op, "arrays": table, **fields}, self._timeout)
         if "error" in answer:
-            raise WorkerError(f"Julia refused {op!r}: {answer['error']}")
+            message, _, stacktrace = str(answer["error"]).partition("\nStacktrace:")
+            error = WorkerError(f"Julia refused {op!r}: {message}")
+            error.add_note(f"Stacktrace in Julia:{stacktrace}")
+            raise error
         return answer, self._replies.receive(answer.pop("arrays"))
 
     def _skip_owed(self, op: str) -> None:
@@ -180,7 +183,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the worker and whatever it started (it leads a session of its own)."""
     if process.poll() is None:
         if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended in this moment
+                os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
 
@@ -225,7 +229,7 @@ class FluxStack:
     def describe(self) -> dict[str, Any]:
         facts = {**self._facts, "juliacall": metadata.version("juliacall")}
         if self.config.device != "cpu" and facts["device"] == "cpu":
-            facts["warning"] = f"device = {self.config.device} was asked for, but Flux has no GPU here and runs on the CPU"
+            facts["warning"] = f"device = {self.config.device}: Flux has no GPU here and runs on the CPU"
         return facts
 
     def state(self) -> State:

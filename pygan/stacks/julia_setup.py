@@ -1,23 +1,27 @@
 """Finding Julia and the environment of the flux worker, without starting or downloading anything.
 
-Order: ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``; then ``julia`` on PATH with the worker environment
-(``PYGAN_JULIA_ENV``, else a folder of the user's data directory); then what juliapkg has already resolved.
+Order: ``PYTHON_JULIACALL_EXE`` with ``PYTHON_JULIACALL_PROJECT``; then ``julia`` on PATH (or ``PYGAN_JULIA``, a name
+or path of another one) with the worker environment (``PYGAN_JULIA_ENV``, else a folder of the user's data directory);
+then what juliapkg has already resolved.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import platformdirs
 
-from pygan.errors import JuliaNotFound
+from pygan.errors import JuliaNotFound, OutputError
 from pygan.resources import julia_dir
 
 PINS = {"julia": "1.10", "Flux": "0.16.9", "PythonCall": "0.9.34"}
@@ -81,25 +85,103 @@ def environment_dir() -> Path:
     return Path(chosen) if chosen else platformdirs.user_data_path("pygan") / f"julia-{PINS['julia']}"
 
 
-def setup_command(project: str | Path | None = None, executable: str = "julia") -> str:
+def setup_words(project: str | Path | None = None, executable: str | None = None) -> list[str]:
+    """Program and arguments of :func:`setup_command`."""
+    script = "using Pkg; Pkg.develop(path=ARGS[1]); Pkg.add(name=ARGS[2], version=ARGS[3]); Pkg.precompile()"
+    arguments = [julia_dir().as_posix(), "PythonCall", metadata.version("juliacall")]
+    program = executable or os.environ.get("PYGAN_JULIA") or "julia"
+    return [program, f"--project={project or environment_dir()}", "-e", script, *arguments]
+
+
+def setup_command(project: str | Path | None = None, executable: str | None = None) -> str:
     """The one command, for a shell, that makes or mends the worker environment (or another ``project``)."""
-    script = (
-        f'using Pkg; Pkg.develop(path="{julia_dir().as_posix()}"); '
-        f'Pkg.add(name="PythonCall", version="{metadata.version("juliacall")}"); Pkg.precompile()'
-    )
-    return shlex.join([executable, f"--project={project or environment_dir()}", "-e", script])
+    return shell_line(setup_words(project, executable))
 
 
-def _juliapkg_project() -> tuple[str, str] | None:
-    """``(executable, project)`` that juliapkg resolved earlier, read from its own record."""
-    project = Path(os.environ.get("PYTHON_JULIAPKG_PROJECT") or Path(sys.prefix) / "julia_env")
-    record = project / ".pkg" / "lock.pid"
-    if not (project / "Manifest.toml").exists() or not record.parent.exists():
+def shell_line(words: Sequence[str], windows: bool = os.name == "nt") -> str:
+    """``words`` quoted for a POSIX shell, or on Windows for cmd and PowerShell (words that hold no ``"`` or ``%``)."""
+    if not windows:
+        return shlex.join(words)
+    return " ".join(word if re.fullmatch(r"[\w.:/\\+-]+", word) else f'"{word}"' for word in words)
+
+
+_ENVIRONMENT_FILES = {"Project.toml", "Manifest.toml", f"Manifest-v{PINS['julia']}.toml", "LocalPreferences.toml"}
+_ENVIRONMENT_PACKAGES = {"PyganFlux", "PythonCall", "CUDA", "cuDNN"}
+
+
+def remove_environment() -> list[Path]:
+    """Delete the worker environment (:func:`environment_dir`); returns the files that were deleted, if any.
+
+    Raises ``OutputError`` and deletes nothing where the folder holds anything that such an environment does not.
+    """
+    folder = environment_dir()
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror}") from error
+    own = {name for name in _ENVIRONMENT_FILES if (folder / name).is_file()}
+    faults = [f"it holds {name}" for name in names if name not in own]
+    if folder.is_symlink():
+        faults.append("it is a link")
+    if "Project.toml" in names:
+        try:
+            packages = tomllib.loads((folder / "Project.toml").read_text(encoding="utf-8")).get("deps", {})
+            faults += [f"its project has the package {name}" for name in sorted(set(packages) - _ENVIRONMENT_PACKAGES)]
+            if packages and "PyganFlux" not in packages:
+                faults.append("its project lacks PyganFlux")
+        except (OSError, ValueError) as error:
+            faults.append(f"its Project.toml cannot be read ({error})")
+    elif names:
+        faults.append("it holds no Project.toml")
+    if faults:
+        raise OutputError(
+            f"{folder} does not look like an environment that pygan made: {'; '.join(faults)}. Nothing was deleted; "
+            "delete it yourself if it is no longer needed."
+        )
+    try:
+        for name in names:
+            (folder / name).unlink()
+        folder.rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot delete {error.filename}: {error.strerror}") from error
+    return [folder / name for name in names]
+
+
+def julia_on_path() -> str | None:
+    """``julia`` on PATH, or what ``PYGAN_JULIA`` names in its place (``JuliaNotFound`` if that is no program)."""
+    chosen = os.environ.get("PYGAN_JULIA")
+    found = shutil.which(chosen or "julia")
+    if chosen and not found:
+        raise JuliaNotFound(f"PYGAN_JULIA = {chosen} is no executable file")
+    return found
+
+
+def juliapkg_project() -> Path:
+    """Where juliapkg keeps its project and, unless it uses another, its Julia. The rule of its ``state.py``."""
+    chosen = sys._xoptions.get("juliapkg-project") or os.environ.get("PYTHON_JULIAPKG_PROJECT")
+    if isinstance(chosen, str):
+        return Path(chosen)
+    prefix = sys.prefix if sys.prefix != sys.base_prefix else os.environ.get("CONDA_PREFIX")
+    return Path(prefix).absolute() / "julia_env" if prefix else julia_depot() / "environments" / "pyjuliapkg"
+
+
+def julia_depot() -> Path:
+    """The first Julia depot, where packages and compiled code are put."""
+    first = os.environ.get("JULIA_DEPOT_PATH", "").split(os.pathsep)[0]
+    return Path(first).absolute() if first else Path.home() / ".julia"
+
+
+def _resolved_by_juliapkg() -> tuple[str, str] | None:
+    """``(executable, project)`` that juliapkg resolved earlier, read from the ``meta.json`` that it leaves."""
+    project = juliapkg_project()
+    try:
+        meta = json.loads((project / "pyjuliapkg" / "meta.json").read_text(encoding="utf-8"))
+        executable = shutil.which(meta["executable"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    name = "julia.exe" if os.name == "nt" else "julia"
-    own = project / "pyjuliapkg" / "install" / "bin" / name
-    executable = str(own) if own.exists() else shutil.which("julia")
-    return (executable, str(project)) if executable else None
+    return (executable, str(project)) if executable and (project / "Manifest.toml").exists() else None
 
 
 def find_julia() -> JuliaSetup:
@@ -110,17 +192,19 @@ def find_julia() -> JuliaSetup:
         if resolved is None:
             raise JuliaNotFound(f"PYTHON_JULIACALL_EXE = {executable} is no executable file")
         return JuliaSetup(resolved, project, "PYTHON_JULIACALL_EXE")
-    on_path = shutil.which("julia")
+    on_path = julia_on_path()
     if on_path and (environment_dir() / "Manifest.toml").exists():
-        return JuliaSetup(on_path, str(environment_dir()), "julia on PATH")
-    resolved_by_juliapkg = _juliapkg_project()
-    if resolved_by_juliapkg:
-        return JuliaSetup(*resolved_by_juliapkg, "juliapkg")
+        source = "PYGAN_JULIA" if os.environ.get("PYGAN_JULIA") else "julia on PATH"
+        return JuliaSetup(on_path, str(environment_dir()), source)
+    from_juliapkg = _resolved_by_juliapkg()
+    if from_juliapkg:
+        return JuliaSetup(*from_juliapkg, "juliapkg")
     if on_path:
         raise JuliaNotFound(
-            f"{on_path} is there, but not the environment of the flux worker. Make it with:\n  {setup_command()}"
+            f"{on_path} is there, but not the environment of the flux worker. "
+            f"Make it with `pygan julia setup`, which runs:\n  {setup_command()}"
         )
     raise JuliaNotFound(
-        f"no Julia found. Install Julia {PINS['julia']} (https://julialang.org/downloads), put it on PATH, then run:\n"
-        f"  {setup_command()}"
+        f"no Julia found. Install Julia {PINS['julia']} (https://julialang.org/downloads), put it on PATH, then run "
+        f"`pygan julia setup`, which runs:\n  {setup_command()}"
     )

@@ -32,9 +32,7 @@ def test_log_and_linear_choices():
     assert chosen_steps([]) == []
 
 
-@given(
-    st.sets(st.integers(0, 10**6), min_size=1, max_size=80), st.integers(2, 12), st.sampled_from(["log", "linear"])
-)
+@given(st.sets(st.integers(0, 10**6), min_size=1, max_size=80), st.integers(2, 12), st.sampled_from(["log", "linear"]))
 def test_chosen_steps_are_distinct_ordered_and_include_the_ends(steps, most, spacing):
     chosen = chosen_steps(list(steps), most, spacing)
     assert chosen == sorted(set(chosen)) and set(chosen) <= steps

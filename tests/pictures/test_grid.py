@@ -105,9 +105,7 @@ def test_a_wrong_number_of_pictures_is_an_error(count, side):
         grid(np.zeros((count, 1, 2, 2), np.float32), side)
 
 
-@given(
-    side=st.integers(1, 6), height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 2**32 - 1)
-)
+@given(side=st.integers(1, 6), height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_split_undoes_grid_and_grid_undoes_split(side, height, width, seed):
     values = np.random.default_rng(seed).uniform(-1.1, 1.1, (side * side, 1, height, width)).astype(np.float32)
     picture = grid(values, side)

@@ -181,3 +181,15 @@ def test_the_worker_gets_exactly_this_julia_one_thread_and_no_downloads() -> Non
     assert (environment["PYTHON_JULIACALL_EXE"], environment["PYTHON_JULIACALL_PROJECT"]) == ("/j", "/p")
     assert environment["PYTHON_JULIACALL_THREADS"] == environment["JULIA_NUM_THREADS"] == "1"
     assert environment["JULIA_CONDAPKG_BACKEND"] == "Null"
+
+
+def test_an_environment_that_runs_another_checkouts_julia_code_is_an_error(bare: Path) -> None:
+    folder = manifest(bare / "e")
+    entry, path = '[[deps.PyganFlux]]\nuuid = "00000000-0000-0000-0000-000000000000"', folder / "Manifest.toml"
+    other = bare / "other" / "julia"
+    path.write_text(path.read_text().replace(entry, f'{entry}\npath = "../other/julia"'))
+    with pytest.raises(JuliaNotFound, match="it runs the Julia code in ") as caught:
+        JuliaSetup("julia", str(folder), "test").check()
+    assert str(other) in str(caught.value)
+    path.write_text(path.read_text().replace("../other/julia", julia_setup.julia_dir().as_posix()))
+    assert JuliaSetup("julia", str(folder), "test").check()["PyganFlux"] == GOOD["PyganFlux"]

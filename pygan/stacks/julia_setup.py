@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -49,16 +50,27 @@ class JuliaSetup:
 
     def versions(self) -> dict[str, str]:
         """Versions in the project's Manifest by package name. Raises ``JuliaNotFound`` if there is no Manifest."""
+        manifest = self._manifest()
+        found = {name: entry[0].get("version", "") for name, entry in manifest.get("deps", {}).items()}
+        return {"julia": str(manifest.get("julia_version", "")), **found}
+
+    def _manifest(self) -> dict[str, Any]:
         path = Path(self.project) / "Manifest.toml"
         try:
-            manifest = tomllib.loads(path.read_text(encoding="utf-8"))
+            return tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise JuliaNotFound(
                 f"{path} cannot be read ({error}). Make the environment with:\n"
                 f"  {setup_command(self.project, self.executable)}"
             ) from error
-        found = {name: entry[0].get("version", "") for name, entry in manifest.get("deps", {}).items()}
-        return {"julia": str(manifest.get("julia_version", "")), **found}
+
+    def _other_checkout(self) -> str:
+        """Where PyganFlux is developed from, if that is not this pygan's Julia package; else empty."""
+        entry = self._manifest().get("deps", {}).get("PyganFlux", [{}])[0]
+        if "path" not in entry:
+            return ""
+        developed = (Path(self.project) / entry["path"]).resolve()
+        return "" if developed == julia_dir().resolve() else str(developed)
 
     def check(self) -> dict[str, str]:
         """The versions, after a check against the pins and juliacall. Raises ``JuliaNotFound`` naming the fix."""
@@ -71,6 +83,8 @@ class JuliaSetup:
             faults.append(f"Flux is {versions['Flux']}, the recipes are written for {PINS['Flux']}")
         if not versions["julia"].startswith(PINS["julia"] + "."):
             faults.append(f"it was made by Julia {versions['julia']}, wanted {PINS['julia']}")
+        if other := self._other_checkout():
+            faults.append(f"it runs the Julia code in {other}, this pygan's is in {julia_dir()}")
         if faults:
             raise JuliaNotFound(
                 f"the Julia environment {self.project} does not serve: {'; '.join(faults)}. Mend it with:\n"

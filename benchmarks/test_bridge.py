@@ -11,6 +11,7 @@ import pytest
 from pygan.data import Dataset, load
 from pygan.draws import Draws
 from pygan.errors import JuliaNotFound
+from pygan.files import sha256
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.records import StepRecord
 from pygan.stacks.flux_stack import FluxStack
@@ -71,13 +72,13 @@ def test_expansion_of_draws_in_python(benchmark: Any) -> None:
 
 
 class _Idle:
-    """A stack whose step does nothing: what remains is the loop."""
+    """A stack whose step only hashes its batch, as every stack does: what remains is the loop."""
 
     name = "idle"
     config = CONFIG
 
     def step(self, batch: np.ndarray, draws: Draws, capture: Any = ()) -> StepRecord:
-        return StepRecord(step=draws.step)
+        return StepRecord(step=draws.step, batch_sha256=sha256(batch.tobytes()))
 
 
 @pytest.mark.benchmark(group="loop")

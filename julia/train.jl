@@ -7,8 +7,8 @@ using PyganFlux: FluxTutorial, train, read_images, steps_per_epoch
 using LinearAlgebra: BLAS
 
 const USAGE = """
-usage: julia --project=julia julia/train.jl --images FILE --out FOLDER [--steps N] [--blas-threads N]
-                                            [--capture gradients,patterns,state,sketches] [--<config field> VALUE]
+usage: julia --project=julia julia/train.jl --images FILE --out FOLDER [--steps N]
+                                            [--capture $(join(PyganFlux.CAPTURES, ","))] [--<config field> VALUE]
 config fields: $(join(fieldnames(FluxTutorial), ", "))
 """
 
@@ -24,7 +24,7 @@ end
 
 function main(arguments)
     flags = parse_flags(arguments)
-    known = union(("images", "out", "steps", "capture", "blas_threads"), string.(fieldnames(FluxTutorial)))
+    known = union(("images", "out", "steps", "capture"), string.(fieldnames(FluxTutorial)))
     if isnothing(flags) || !all(haskey.(Ref(flags), ("images", "out"))) || !issubset(keys(flags), known)
         isnothing(flags) || println(stderr, "unknown or missing flags: ", join(setdiff(keys(flags), known), ", "))
         print(stderr, USAGE)
@@ -36,7 +36,8 @@ function main(arguments)
     config = FluxTutorial(; chosen...)
     config.semantics == "as_printed" &&
         @warn "as_printed: the published loop never gives the generator a gradient, so it never trains."
-    BLAS.set_num_threads(haskey(flags, "blas_threads") ? parse(Int, flags["blas_threads"]) : Sys.CPU_THREADS)
+    BLAS.set_num_threads(config.threads == 0 ? Sys.CPU_THREADS : config.threads)
+    PyganFlux.load_gpu_packages(config.device)
     epoch = steps_per_epoch(size(read_images(images), 3), config.batch)
     steps = haskey(flags, "steps") ? parse(Int, flags["steps"]) : config.epochs * epoch
     capture = filter(!isempty, split(get(flags, "capture", ""), ","))
@@ -48,15 +49,15 @@ function main(arguments)
             "  $(round(rate; digits=2)) steps/s  $left s left")
     end
     command = join(["julia --project=julia julia/train.jl"; arguments], " ")
-    train(config, images, out; steps, capture, command, report)
+    Base.invokelatest(train, config, images, out; steps, capture, command, report)
     return 0
 end
 
+Base.exit_on_sigint(false)  # Ctrl-C reaches the handler below, after the pending records are written
 try
     exit(main(ARGS))
 catch exception
-    exception isa InterruptException && (println(stderr, "stopped; files are valid up to the last chunk"); exit(130))
-    exception isa ErrorException || exception isa SystemError || exception isa Base.IOError || exception isa ArgumentError || rethrow()
-    println(stderr, sprint(showerror, exception))
+    exception isa InterruptException && (println(stderr, "stopped; every file written so far is valid"); exit(130))
+    println(stderr, "error: ", sprint(showerror, exception))
     exit(2)
 end

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from compared_runs import recorded, torch_like
+from compared_runs import load_or_skip, recorded, torch_like
 
-from pygan.data import load
-from pygan.errors import DataError
 from pygan.parity.bands import PictureBand, picture_band
 from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge
 from pygan.pictures import grid, split
@@ -25,10 +22,7 @@ def committed_band() -> PictureBand:
 
 
 def torch_pictures(trace: Trace, steps: int, every: int, **changes: object) -> list[StepRecord]:
-    try:
-        data = load(trace.header.data["name"])
-    except DataError as error:
-        pytest.skip(f"{trace.folder.name} was recorded on {trace.header.data['name']}: {error}")
+    data = load_or_skip(trace.header.data["name"])
     assert data.sha256 == trace.header.data["sha256"]
     made = train(torch_like(trace, **changes), data, steps, picture_every=every)
     return [record for record in made if record.pictures]

@@ -9,11 +9,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compared_runs import recorded, schedule_of, torch_like
+from torch import nn
 
 from pygan.draws import Draws
-from pygan.parity.bands import MAX_BAND_OVER_FLOOR, PICTURE_FACTOR, float32_band, floors
+from pygan.parity.bands import (
+    EARLY_LOSS,
+    EARLY_WEIGHTS,
+    FORWARD_NOISE,
+    MAX_BAND_OVER_FLOOR,
+    PICTURE_FACTOR,
+    REFEREE_FACTOR,
+    float32_band,
+    floors,
+)
 from pygan.parity.compare import compare_records, compare_tensors, flips
 from pygan.sketches import sketch
+from pygan.stacks.torch_stack import TorchStack
 from pygan.state import widen
 
 CAPTURE = ("logits", "gradients", "patterns", "state")
@@ -35,9 +46,11 @@ def test_recorded_narrow_steps_agree_within_the_bands() -> None:
 
 
 def test_both_float32_stacks_are_equally_far_from_the_referee() -> None:
-    """The port may not be further from the Float64 referee than 3 times Flux, or the committed floor."""
+    """The port may not be further from the Float64 referee than 3 times Flux, at each tensor's worst step."""
     trace = recorded("flux-narrow-float32")
     torch, referee, schedule = torch_like(trace), torch_like(trace, dtype="float64"), schedule_of(trace)
+    ours: dict[str, float] = {}
+    flux: dict[str, float] = {}
     for step in trace.steps[:-1]:
         theirs, before = trace.record(step), trace.state_before(step)
         torch.load_state(before)
@@ -46,25 +59,43 @@ def test_both_float32_stacks_are_equally_far_from_the_referee() -> None:
         mine = torch.step(schedule[step], draws, CAPTURE, impose=theirs.pattern)
         truth = referee.step(schedule[step], draws, CAPTURE, impose=theirs.pattern)
         for key, value in truth.gradient.items():
-            ours = compare_tensors(key, mine.gradient[key].astype(np.float64), value).relative
-            flux = compare_tensors(key, theirs.gradient[key].astype(np.float64), value).relative
-            floor = floors()["narrow"]["floor"][f"gradient/{key}"]
-            assert ours <= max(3 * flux, floor), f"step {step} {key}: torch {ours:.1e}, flux {flux:.1e}"
+            for errors, stack in ((ours, mine), (flux, theirs)):
+                error = compare_tensors(key, stack.gradient[key].astype(np.float64), value).relative
+                errors[key] = max(error, errors.get(key, 0.0))
+    assert len(ours) == 16
+    for key, error in ours.items():
+        assert error <= max(REFEREE_FACTOR * flux[key], FORWARD_NOISE), f"{key}: {error:.1e} against {flux[key]:.1e}"
 
 
-def test_flips_are_few_and_lie_within_rounding_of_zero() -> None:
+def test_narrow_steps_have_no_flips() -> None:
+    """At 4,079 parameters no unit came within rounding of zero, so nothing above rests on an imposed pattern."""
     trace = recorded("flux-narrow-float32")
     torch, schedule = torch_like(trace), schedule_of(trace)
-    count = 0
     for step in trace.steps[:-1]:
         torch.load_state(trace.state_before(step))
         mine = torch.step(schedule[step], Draws(0).at(step), ("patterns",))
-        count += sum(len(places) for places in flips(mine, trace.record(step)).values())
-    assert count <= 2, "more flips than two in 20 narrow steps is no rounding"
+        assert not flips(mine, trace.record(step))
+
+
+def kink_inputs(stack: TorchStack) -> dict[str, np.ndarray]:
+    """Filled, at the next step, with what enters each relu and leaky relu inside the generator's gradient."""
+    found: dict[str, np.ndarray] = {}
+
+    def keep(key: str):  # type: ignore[no-untyped-def]
+        return lambda layer, inputs, output: found.__setitem__(key, inputs[0].detach().numpy().copy())
+
+    for name, network in stack._networks.items():
+        for path, layer in network.named_modules():
+            if isinstance(layer, nn.ReLU | nn.LeakyReLU):
+                layer.register_forward_hook(keep(f"generator/{name}.{path}"))
+    return found
 
 
 def test_full_width_first_step_agrees_once_flux_patterns_are_imposed() -> None:
-    """One unit of 802,816 with the other sign moves whole gradients by 1e-3; with Flux's patterns they agree."""
+    """One unit of 802,816 with the other sign moves whole gradients by 1e-3; with Flux's patterns they agree.
+
+    A flip is admissible only where the Float64 referee's input of that unit is within rounding of zero.
+    """
     trace = recorded("flux-full-digits")
     torch, schedule = torch_like(trace), schedule_of(trace)
     theirs = trace.record(0)
@@ -74,14 +105,21 @@ def test_full_width_first_step_agrees_once_flux_patterns_are_imposed() -> None:
     assert free.batch_sha256 == theirs.batch_sha256
     torch.load_state(start)
     mine = torch.step(schedule[0], Draws(0), capture, impose=theirs.pattern)
-    bad = []
-    for difference in compare_records(mine, theirs, kinds=("sketch", "logits", "loss")):
-        band = float32_band(difference.key, "first_step")
-        if not band.admits(difference):
-            bad.append(difference)
+    differences = compare_records(mine, theirs, kinds=("sketch", "logits", "loss"))
+    assert len(differences) > 60
+    bad = [one for one in differences if not float32_band(one.key, "first_step").admits(one)]
     assert not bad, "\n".join(map(str, bad))
+
     found = flips(free, theirs)
+    assert theirs.pattern.keys() == free.pattern.keys()
     assert sum(len(places) for places in found.values()) <= 8, found
+    referee = torch_like(trace, dtype="float64")
+    inputs = kink_inputs(referee)
+    referee.step(schedule[0], Draws(0))
+    for key, places in found.items():
+        scale = float(np.sqrt(np.mean(inputs[key] ** 2)))
+        for place in places:
+            assert abs(inputs[key][tuple(place)]) < FORWARD_NOISE * scale, f"{key}{list(place)} flipped far from zero"
 
 
 @pytest.mark.parametrize("name", ["flux-full-digits", "flux-full-mnist"])
@@ -92,21 +130,24 @@ def test_full_width_losses_and_early_sketches_agree_free_running(name: str) -> N
         theirs = trace.record(step)
         mine = torch.step(schedule[step], Draws(0).at(step), ("sketches",))
         assert mine.batch_sha256 == theirs.batch_sha256, "both stacks must see the same pixels in the same order"
-        for loss, value in theirs.loss.items():
-            assert abs(float(mine.loss[loss]) - float(value)) < 2e-5, f"step {step}: {loss} loss"
+        for difference in compare_records(mine, theirs, kinds=("loss",)):
+            assert EARLY_LOSS.admits(difference), f"step {step}: {difference}"
         for difference in compare_records(mine, theirs, kinds=("sketch",)):
             if "parameter" in difference.key and difference.key.endswith("weight"):
-                assert difference.relative < 1e-3, difference
+                assert EARLY_WEIGHTS.admits(difference), f"step {step}: {difference}"
 
 
 def test_a_planted_flip_or_permutation_shows_in_the_recorded_sketch() -> None:
+    """The state after the first step: torch's own, wrongly laid out, against what Flux recorded of it."""
     trace = recorded("flux-full-digits")
-    torch = torch_like(trace)
+    torch, schedule = torch_like(trace), schedule_of(trace)
+    torch.step(schedule[0], Draws(0), impose=trace.record(0).pattern)
     weight = torch.state()["parameter/generator.conv1.weight"]
-    good = sketch(weight)
+    good = trace.record(0).sketch["state/parameter/generator.conv1.weight"]
+    assert compare_tensors("x", sketch(weight), good).relative < 1e-5
     for wrong in (weight[:, :, ::-1, ::-1], weight[::-1], weight.swapaxes(2, 3), np.roll(weight, 1, axis=1)):
         assert compare_tensors("x", sketch(wrong), good).relative > 1e-3
-        assert abs(sketch(wrong)[0] - good[0]) < 1e-9 * good[0]
+        assert abs(sketch(wrong)[0] - good[0]) < 1e-6 * good[0], "the norm alone sees nothing"
 
 
 CANCELLING = "discriminator.dense.bias"

@@ -7,7 +7,7 @@ import torch
 from compared_runs import batches, config
 
 from pygan.draws import Draws
-from pygan.parity.bands import FLOAT64, outside
+from pygan.parity.bands import outside_float64
 from pygan.parity.compare import compare_records
 from pygan.stacks.torch_stack import TorchStack
 
@@ -25,5 +25,5 @@ def test_float64_steps_agree_with_the_cpu(width: str) -> None:
     for step, batch in enumerate(batches(width, 2)):
         theirs = cpu.step(batch, Draws(0).at(step), CAPTURE)
         mine = cuda.step(batch, Draws(0).at(step), CAPTURE, impose=theirs.pattern)
-        assert not (bad := outside(compare_records(mine, theirs, cpu.rules()), FLOAT64)), "\n".join(map(str, bad[:8]))
+        assert not (bad := outside_float64(compare_records(mine, theirs, cpu.rules()))), "\n".join(map(str, bad[:8]))
         cuda.load_state(theirs.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def train_jl(out: Path, *flags: str) -> Trace:
     narrow = config("narrow")
     fields = {name: getattr(narrow, name) for name in ("width", "latent_dim", "batch", "grid")}
     command = [setup.executable, f"--project={setup.project}", str(julia_dir() / "train.jl")]
-    command += ["--images", str(images), "--out", str(out), "--steps", str(STEPS), "--blas-threads", "1"]
+    command += ["--images", str(images), "--out", str(out), "--steps", str(STEPS), "--threads", "1"]
     command += [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     subprocess.run([*command, *flags], check=True, timeout=600, capture_output=True)
     return Trace(out / "flux.trace")
@@ -60,8 +61,8 @@ def test_two_runs_and_the_worker_agree_to_the_last_bit(tmp_path: Path, live_flux
 
 
 def test_the_png_of_julia_is_the_grid_of_python(tmp_path: Path) -> None:
-    from pygan.parity.free_run import grid_of
     from pygan.pictures import read_png
+    from pygan.pictures.of_record import grid_of
 
     trace = train_jl(tmp_path / "run")
     last = trace.record(STEPS)
@@ -71,8 +72,28 @@ def test_the_png_of_julia_is_the_grid_of_python(tmp_path: Path) -> None:
 def test_bad_flags_are_one_message_and_exit_code_2(tmp_path: Path) -> None:
     setup = find_julia()
     command = [setup.executable, f"--project={setup.project}", str(julia_dir() / "train.jl")]
-    for flags in ([], ["--images", "x"], ["--images", "nowhere", "--out", str(tmp_path / "o")], ["--bogus", "1"]):
+    here = ["--images", "nowhere", "--out", str(tmp_path / "o")]
+    bad = ([], ["--images", "x"], here, ["--bogus", "1"], [*here, "--semantics", "fix"], [*here, "--seed", "-1"])
+    for flags in (*bad, [*here, "--picture-every", "0"], [*here, "--width", "two"], [*here, "--capture", "all"]):
         done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300)
         assert done.returncode == 2, done.stderr
         assert "Stacktrace" not in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_ctrl_c_leaves_a_valid_trace_and_exit_code_130(tmp_path: Path) -> None:
+    setup, out = find_julia(), tmp_path / "run"
+    images, _ = digits.file_paths(owned_dir("digits"), "train")
+    load("digits")
+    command = [setup.executable, f"--project={setup.project}", str(julia_dir() / "train.jl")]
+    command += ["--images", str(images), "--out", str(out), "--steps", "1000000", "--width", "2", "--batch", "8"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 21/"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "Stacktrace" not in told
+    assert len(Trace(out / "flux.trace")) >= 21

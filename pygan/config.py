@@ -55,7 +55,7 @@ class RunConfig:
     )
     randomness: str = sourced(
         "keyed",
-        "ours: 'keyed' draws are equal in every stack, 'native' ones the stack's own",
+        "ours: 'keyed' draws are equal in every stack; 'native' initial weights, noise and dropout are the stack's own",
         **one_of("keyed", "native"),
     )
     threads: int = sourced(0, "ours: CPU threads of the stack, 0 for all cores", lambda v: 0 <= v <= 1024, "0 .. 1024")

@@ -14,9 +14,10 @@ from pygan.data import Dataset
 from pygan.errors import ConfigError, TraceError
 from pygan.files import write_bytes, write_json
 from pygan.parity.bands import PictureBand
-from pygan.parity.free_run import AGREE, DIFFERS, FreeRunVerdict, grid_of, judge
+from pygan.parity.free_run import AGREE, DIFFERS, FreeRunVerdict, judge
 from pygan.pictures.contact_sheet import write_contact_sheet
 from pygan.pictures.gif import write_gif
+from pygan.pictures.of_record import grid_of
 from pygan.pictures.plots import divergence_plot, loss_plot
 from pygan.pictures.side_by_side import SideBySideFrame, write_side_by_side
 from pygan.records import StepRecord

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pygan import environment
 from pygan.data import Dataset
-from pygan.pictures.grid import grid
+from pygan.pictures.of_record import grid_of
 from pygan.records import StepRecord
 from pygan.stacks import Stack
 from pygan.traces import Header, TraceWriter
@@ -42,8 +42,7 @@ def record(
     with TraceWriter(folder, header(stack, dataset, command), initial) as trace:
         for one in train(stack, dataset, steps, picture_every=picture_every, capture=capture):
             stored = one
-            if "values" in one.pictures and exact_pictures_until is not None and one.step > exact_pictures_until:
-                side = int(len(one.pictures["values"]) ** 0.5)
-                stored = replace(one, pictures={"grid": grid(one.pictures["values"], side)})
+            if one.pictures and exact_pictures_until is not None and one.step > exact_pictures_until:
+                stored = replace(one, pictures={"grid": grid_of(one)})
             trace.write(stored)
             yield one

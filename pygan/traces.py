@@ -9,8 +9,10 @@ moment is valid up to its last chunk.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from pygan.state import State
 
 SCHEMA = 1
 CHUNK_BYTES = 16 << 20
+CHUNK_SECONDS = 120.0
+"""A killed run loses at most the records of this time."""
 INITIAL = "initial"
 """Name of the pseudo-step under which the state before the first step is stored."""
 
@@ -43,18 +47,28 @@ class Header:
     recorded: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raise ``OutputError`` if ``folder`` holds a trace with any step; one that never got that far is replaced."""
+    if not (folder / "trace.json").exists():
+        return
+    with contextlib.suppress(TraceError):
+        if not Trace(folder).steps:
+            return
+    raise OutputError(f"{folder} already holds a trace; remove it or choose another folder")
+
+
 class TraceWriter:
     """Stores records as they come. Use as a context manager; leaving it, also by an exception, ends the last chunk."""
 
     def __init__(self, folder: str | Path, header: Header, initial: State | None = None) -> None:
         self.folder = Path(folder)
-        if (self.folder / "trace.json").exists():
-            raise OutputError(f"{self.folder} already holds a trace; remove it or choose another folder")
+        refuse_existing(self.folder)
         self._header = header
         self._chunks: list[dict[str, Any]] = []
         self._arrays: Arrays = {}
         self._steps: dict[str, dict[str, Any]] = {}
         self._bytes = 0
+        self._flushed = time.monotonic()
         self._write_index()
         if initial:
             self._add(INITIAL, {f"state/{key}": value for key, value in initial.items()}, {})
@@ -79,7 +93,7 @@ class TraceWriter:
             self._arrays[f"{step}/{key}"] = stored
             self._bytes += stored.nbytes
         self._steps[step] = {**facts, "bool_shapes": shapes} if shapes else facts
-        if self._bytes >= CHUNK_BYTES:
+        if self._bytes >= CHUNK_BYTES or time.monotonic() - self._flushed >= CHUNK_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -93,6 +107,7 @@ class TraceWriter:
             {"file": name, "bytes": len(content), "sha256": sha256(content), "steps": list(self._steps)}
         )
         self._arrays, self._steps, self._bytes = {}, {}, 0
+        self._flushed = time.monotonic()
         self._write_index()
 
     def _write_index(self) -> None:

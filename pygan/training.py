@@ -10,7 +10,6 @@ import numpy as np
 
 from pygan.data import Dataset, scale
 from pygan.draws import Draws
-from pygan.errors import ConfigError
 from pygan.records import StepRecord
 from pygan.stacks import Stack
 
@@ -30,14 +29,6 @@ class Schedule:
     images: np.ndarray
     batch: int
     draws: Draws
-
-    def __post_init__(self) -> None:
-        rest = len(self.images) % self.batch
-        if rest == 1:
-            raise ConfigError(
-                f"{len(self.images)} images in batches of {self.batch} leave a last batch of 1, which BatchNorm cannot "
-                "train on; use one image more or fewer"
-            )
 
     @property
     def steps_per_epoch(self) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pygan.errors import StateError
 from pygan.layouts import rule
-from pygan.parity.bands import FLOAT64, PictureBand, minimum_relative, outside
+from pygan.parity.bands import Band, PictureBand, minimum_relative, outside_float64
 from pygan.parity.compare import compare_arrays, compare_records, compare_tensors, flips, norm
 from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge, picture_values
 from pygan.pictures.grid import grid
@@ -17,6 +17,9 @@ from pygan.records import StepRecord
 from pygan.sketches import element_places, sketch
 
 NAN, INF = float("nan"), float("inf")
+
+
+TIGHT = Band(1e-11, 1e-14, "for these tests")
 
 
 def ones(*shape: int, dtype: str = "float32") -> np.ndarray:
@@ -39,7 +42,7 @@ def test_a_value_that_is_not_finite_on_either_or_both_sides_is_a_fault_with_its_
     a[1, 2], b[1, 2] = mine, theirs
     found = compare_tensors("x", a, b)
     assert found.fault == f"not finite at [1, 2]: {mine} against {theirs}"
-    assert not FLOAT64.admits(found)
+    assert not TIGHT.admits(found)
     assert minimum_relative([found]) == INF
 
 
@@ -56,7 +59,7 @@ def test_a_missing_or_extra_tensor_is_a_fault_that_names_it() -> None:
         "gone": "missing in the candidate",
         "same": "",
     }
-    assert [one.key for one in outside(found, FLOAT64)] == ["extra", "gone"]
+    assert [one.key for one in outside_float64(found)] == ["extra", "gone"]
 
 
 def test_numbers_of_a_difference_are_over_full_elements_and_never_means() -> None:
@@ -74,7 +77,7 @@ def test_one_wrong_element_of_a_million_is_outside_a_tight_band() -> None:
     b = ones(1_000_000, dtype="float64")
     a = b.copy()
     a[123] += 1e-6
-    assert outside([compare_tensors("x", a, b)], FLOAT64)
+    assert outside_float64([compare_tensors("x", a, b)])
 
 
 def test_the_worst_element_is_named_in_both_layouts() -> None:
@@ -132,7 +135,7 @@ def test_a_difference_from_zeros_is_infinitely_large_relatively_and_measured_abs
     found = compare_tensors("x", np.full(4, 1e-20, np.float32), np.zeros(4, np.float32))
     assert found.relative == INF
     assert found.absolute == pytest.approx(2e-20, rel=1e-6)
-    assert FLOAT64.admits(found)
+    assert TIGHT.admits(found)
     assert compare_tensors("x", np.zeros(4), np.zeros(4)).relative == 0
 
 
@@ -151,7 +154,7 @@ def test_a_band_admits_relative_or_absolute_smallness_only() -> None:
     far = compare_tensors("far", np.array([1 + 1e-9]), np.array([1.0]))
     farther = compare_tensors("farther", np.array([1 + 1e-8]), np.array([1.0]))
     fault = compare_tensors("fault", ones(2), ones(3))
-    assert [one.key for one in outside([far, near, fault, farther], FLOAT64)] == ["fault", "farther", "far"]
+    assert [one.key for one in outside_float64([far, near, fault, farther])] == ["fault", "farther", "far"]
     assert minimum_relative([near, far]) == far.relative
 
 

@@ -18,6 +18,7 @@ using Mmap
 using NNlib
 using Optimisers
 using PrecompileTools: @compile_workload
+using Random: Random
 using SHA: sha256
 using TOML
 using Zlib_jll: libz

@@ -89,6 +89,12 @@ Draws(seed::Integer, step::Integer=0) = Draws(seed, step, Dict{String,Any}())
 
 at(draws::Draws, step::Integer) = Draws(draws.seed, UInt64(step), Dict{String,Any}())
 
+"Draws from Julia's own generator, for runs with native randomness; stream names have no effect."
+struct NativeDraws end
+
+at(::NativeDraws, step::Integer) = NativeDraws()
+normal(::NativeDraws, stream, dims) = randn(Float32, dims)
+
 function given(make, draws::Draws, stream, dims)
     haskey(draws.overrides, stream) || return make()
     value = draws.overrides[stream]

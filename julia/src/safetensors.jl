@@ -32,9 +32,11 @@ function write_atomically(path::AbstractString, content)
     temporary, io = mktemp(dirname(abspath(path)))
     try
         write(io, content)
+        flush(io)
+        ccall(:fsync, Cint, (Cint,), fd(io))
         close(io)
         chmod(temporary, 0o644)
-        mv(temporary, path; force=true)
+        Base.Filesystem.rename(temporary, abspath(path))  # mv would remove the old file first
     finally
         isopen(io) && close(io)
         rm(temporary; force=true)

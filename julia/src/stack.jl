@@ -17,6 +17,7 @@ end
 "Fresh networks and optimisers from the config's seed."
 function initialise!(stack::FluxStack)
     c = stack.config
+    c.randomness == "native" && Random.seed!(c.seed)
     stack.networks = networks(c)
     if c.randomness == "keyed"
         draws = Draws(c.seed)
@@ -52,13 +53,15 @@ mutable struct Run{C}
     move::Any
     networks::Dict{String,Chain}
     optimisers::Dict{String,Any}
-    draws::Draws
+    draws::Union{Draws,NativeDraws}
     capture::Set{String}
     kept::Dict{String,Any}
 end
 
-Run(stack::FluxStack, draws, capture=Set{String}()) =
-    Run(stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), Dict{String,Any}())
+function Run(stack::FluxStack, keyed, capture=Set{String}())
+    draws = stack.config.randomness == "native" ? NativeDraws() : keyed
+    return Run(stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), Dict{String,Any}())
+end
 
 "A drawn or received array in the run's dtype on its device."
 on_device(run, array) = run.move(element_type(run.config).(array))

@@ -2,6 +2,7 @@
 
 const TRACE_SCHEMA = 1
 const CHUNK_BYTES = 16 << 20
+const CHUNK_SECONDS = 120.0
 
 mutable struct TraceWriter
     folder::String
@@ -10,11 +11,14 @@ mutable struct TraceWriter
     tensors::Dict{String,Any}
     steps::Vector{Pair{String,Any}}
     bytes::Int
+    flushed::Float64
 end
 
 function TraceWriter(folder, header)
-    isfile(joinpath(folder, "trace.json")) && error("$folder already holds a trace; remove it or choose another folder")
-    writer = TraceWriter(folder, header, [], Dict{String,Any}(), [], 0)
+    index = joinpath(folder, "trace.json")
+    isfile(index) && !isempty(get(JSON.parsefile(index), "chunks", [])) &&
+        error("$folder already holds a trace; remove it or choose another folder")
+    writer = TraceWriter(folder, header, [], Dict{String,Any}(), [], 0, time())
     write_index(writer)
     return writer
 end
@@ -32,7 +36,7 @@ function add!(writer::TraceWriter, step, arrays, facts=Dict{String,Any}())
     end
     isempty(shapes) || (facts = merge(facts, Dict("bool_shapes" => shapes)))
     push!(writer.steps, string(step) => facts)
-    writer.bytes >= CHUNK_BYTES && flush!(writer)
+    (writer.bytes >= CHUNK_BYTES || time() - writer.flushed >= CHUNK_SECONDS) && flush!(writer)
     return writer
 end
 
@@ -58,6 +62,7 @@ function flush!(writer::TraceWriter)
     empty!(writer.tensors)
     empty!(writer.steps)
     writer.bytes = 0
+    writer.flushed = time()
     write_index(writer)
     return writer
 end

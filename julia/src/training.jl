@@ -2,6 +2,8 @@
 
 config_dict(config) = Dict{String,Any}(string(name) => getfield(config, name) for name in fieldnames(typeof(config)))
 
+const CAPTURES = ("logits", "gradients", "patterns", "state", "sketches")
+
 const RECIPES = Dict("flux_tutorial" => FluxTutorial)
 
 "The config that Python's `to_dict` described; unknown keys are errors."
@@ -38,9 +40,10 @@ after each step. Step numbers and picture names are the article's: the picture o
 the last one is numbered by the total.
 """
 function train(config, images_path, out; steps, capture=(), command="", report=(step, losses) -> nothing)
+    unknown = setdiff(first.(split.(capture, ":")), CAPTURES)
+    isempty(unknown) || error("cannot capture $(join(unknown, ", ")); known: $(join(CAPTURES, ", "))")
     bytes = read_images(images_path)
-    load_gpu_packages(config.device)
-    stack = Base.invokelatest(FluxStack, config)
+    stack = FluxStack(config)
     draws = Draws(config.seed)
     latent = fixed_latent(config)
     header = Dict{String,Any}(

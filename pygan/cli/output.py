@@ -129,6 +129,10 @@ def followed(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[
             stop_if_asked()
 
 
+BETWEEN_STEPS = "between two steps"
+"""What a Ctrl-C carries that took effect where the state is whole; one without it may have cut a step in half."""
+
+
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[Callable[[], None]]:
     """Hold the first Ctrl-C back until the yielded function is called; a second one takes effect at once."""
@@ -145,7 +149,7 @@ def interrupts_held() -> Iterator[Callable[[], None]]:
 
     def stop_if_asked() -> None:
         if asked:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(BETWEEN_STEPS)
 
     signal.signal(signal.SIGINT, hold)
     try:

@@ -39,8 +39,10 @@ def record(
     from pygan.capture import parse
     from pygan.data import load
     from pygan.stacks.choose import make_stack
+    from pygan.traces import refuse_existing
     from pygan.training import total_steps
 
+    refuse_existing(out)
     say_caveats(config)
     wanted = parse(capture or [])
     dataset = load(data, data_dir, limit=samples)

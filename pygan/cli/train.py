@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StackOption, StepsOption, with_config
-from pygan.cli.output import console, data_facts, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import BETWEEN_STEPS, console, data_facts, followed, say_caveats, say_config, say_warning
 
 
 @with_config()
@@ -32,14 +32,16 @@ def train(
     Ctrl-C ends the training after the step under way: exit code 130, with the pictures, trace and state up to there.
     """
     from pygan.data import load
-    from pygan.parity.free_run import grid_of
     from pygan.pictures.gif import write_gif
+    from pygan.pictures.of_record import grid_of
     from pygan.pictures.png import file_name, write_png
     from pygan.recording import record
     from pygan.stacks.choose import make_stack
     from pygan.state import save
+    from pygan.traces import refuse_existing
     from pygan.training import total_steps
 
+    refuse_existing(out / f"{stack}.trace")
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
     total = steps or total_steps(config, dataset)
@@ -67,14 +69,18 @@ def train(
             stopped = interrupt
         finally:
             made.close()  # type: ignore[attr-defined]
-        save(state, runner.state(), config.to_dict())
+        whole = stopped is None or BETWEEN_STEPS in stopped.args
+        if whole:
+            save(state, runner.state(), config.to_dict())
     finally:
         runner.close()
     if fps and frames:
         write_gif(gif, frames, fps)
         answer["gif"] = gif
-    answer |= {"state": state, "seconds": time.perf_counter() - started}
-    written = f"{len(pictures)} pictures, {trace.name}{f', {gif.name}' if 'gif' in answer else ''} and {state.name}"
+    answer |= {"state": state if whole else None, "seconds": time.perf_counter() - started}
+    names = [f"{len(pictures)} pictures", trace.name]
+    names += ([gif.name] if "gif" in answer else []) + ([state.name] if whole else [])
+    written = f"{', '.join(names[:-1])} and {names[-1]}"
     console.print(f"wrote {written} to {out}", markup=False)
     if stopped:
         raise stopped

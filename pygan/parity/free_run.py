@@ -14,7 +14,7 @@ import numpy as np
 
 from pygan.parity.bands import PictureBand
 from pygan.parity.compare import norm
-from pygan.pictures.grid import grid
+from pygan.pictures.of_record import picture_values
 from pygan.records import StepRecord
 
 AGREE, DIFFERS, BEYOND, NOT_RUN = "agree", "differs", "beyond horizon", "not run"
@@ -45,23 +45,16 @@ class FreeRunVerdict:
     steps: Sequence[PictureStep]
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON, which has no infinity: such a difference is None."""
+        """Ready for JSON, which has neither infinity nor NaN: such a number is None."""
         stored = asdict(self)
         for step in stored["steps"]:
-            step["relative"] = step["relative"] if np.isfinite(step["relative"]) else None
+            step["relative"] = _finite(step["relative"])
+            step["losses"] = {name: [_finite(value) for value in pair] for name, pair in step["losses"].items()}
         return stored
 
 
-def picture_values(record: StepRecord) -> np.ndarray:
-    """The pictures of a record as ``(side * H, side * W)`` Float64 in [-1, 1], from values or from an 8-bit grid."""
-    if "grid" in record.pictures:
-        return record.pictures["grid"].astype(np.float64) / 127.5 - 1
-    values = record.pictures["values"].astype(np.float64)
-    side = int(len(values) ** 0.5)
-    count, _, height, width = values.shape
-    columns = values[:, 0].reshape(side, side, height, width)  # column, row, y, x
-    assert count == side * side
-    return columns.transpose(1, 2, 0, 3).reshape(side * height, side * width)
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def relative_picture(candidate: StepRecord, reference: StepRecord) -> tuple[float, float]:
@@ -120,11 +113,3 @@ def judge(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], band
     beyond = sum(step.verdict == BEYOND for step in steps)
     tail = f"; {beyond} later pictures are beyond the horizon (step {horizon}) and not judged" if beyond else ""
     return FreeRunVerdict(AGREE, agreed, horizon, f"pictures agree up to step {agreed}{tail}", steps)
-
-
-def grid_of(record: StepRecord) -> np.ndarray:
-    """The 8-bit picture grid of a record: ``(side * H, side * W)`` uint8."""
-    if "grid" in record.pictures:
-        return record.pictures["grid"]
-    values = record.pictures["values"]
-    return grid(values, int(len(values) ** 0.5))

@@ -97,7 +97,7 @@ def _run_variant(job: str, out: Path, steps: int) -> None:
     if job == "pictures":
         trace = Trace(traces_dir() / FULL)
         made = train(_torch(config_from_dict(trace.header.config)), load("digits"), steps, picture_every=10)
-        _save(out, [record for record in made if record.pictures])
+        _save(out, [record for record in made if record.pictures and record.loss])
     else:
         _save(out, taken_steps(job, "float32"))
 
@@ -158,6 +158,7 @@ def picture_floors(folder: Path, steps: int, variants: list[str]) -> dict[str, A
         "relative": envelope.tolist(),
         "rows": rows,
         "config": Trace(traces_dir() / FULL).header.config,
+        "command": f"python -m pygan.parity.noise --steps {steps}",
     }
 
 
@@ -181,7 +182,7 @@ def main() -> None:
         )
         floors = {
             "environment": environment.describe(),
-            "command": f"python -m pygan.parity.noise --steps {chosen.steps}",
+            "command": "python -m pygan.parity.noise" + (" --keep-pictures" if chosen.keep_pictures else ""),
             "narrow": step_floors("narrow", folder),
             "first_step": step_floors("first_step", folder),
             "pictures": pictures,

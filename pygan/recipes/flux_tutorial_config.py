@@ -9,7 +9,7 @@ from pygan.config import RunConfig, one_of, positive, sourced
 
 AS_PRINTED = (
     "semantics 'as_printed': the published loop computes the fake images outside the differentiated closure, so the "
-    "generator never receives a gradient and never trains (facts/systems.md 1.7). This reproduces that defect."
+    "generator never receives a gradient and never trains (FluxML/Flux.jl issue 1854). This reproduces that defect."
 )
 ARTICLE = "article 004 / Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
 
@@ -31,7 +31,11 @@ class FluxTutorialConfig(RunConfig):
     image_size: ClassVar[int] = 28
     networks: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
-    semantics: str = sourced("fixed", "facts/systems.md 1.7", **one_of("fixed", "as_printed"))
+    semantics: str = sourced(
+        "fixed",
+        "ours: the smallest repair of the published loop (FluxML/Flux.jl issue 1854)",
+        **one_of("fixed", "as_printed"),
+    )
     width: int = sourced(64, f"{ARTICLE}: 64 filters in the first convolution", positive, "at least 1")
     latent_dim: int = sourced(100, f"{ARTICLE}: latent_dim = 100", positive, "at least 1")
     batch: int = sourced(128, f"{ARTICLE}: batch_size = 128", lambda v: v > 1, "at least 2 (BatchNorm)")

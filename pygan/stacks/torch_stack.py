@@ -44,24 +44,30 @@ class TorchStack:
         self._recipe = torch_recipe(config.recipe)
         self._dtype = torch.float64 if config.dtype == "float64" else torch.float32
         self._device = torch.device(config.device)
+        if config.device == "cuda":  # Float32 means Float32: torch allows TF32 in cuDNN convolutions by default
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.set_num_threads(config.threads or os.cpu_count() or 1)
         self.initialise()
 
     def initialise(self) -> None:
         self._networks = self._recipe.build(self.config)
-        self._recipe.initialise(self._networks, self.config, Draws(self.config.seed))
+        if self.config.randomness == "native":
+            torch.manual_seed(self.config.seed)
+        self._recipe.initialise(self._networks, self.config, self._draws(Draws(self.config.seed)))
         for network in self._networks.values():
             network.to(self._device, self._dtype)
         self._optimisers = self._recipe.optimisers(self._networks, self.config)
         self._steps = 0
-        if self.config.randomness == "native":
-            torch.manual_seed(self.config.seed)
+
+    def _draws(self, keyed: Draws) -> Draws:
+        return TorchDraws(keyed.seed, keyed.step) if self.config.randomness == "native" else keyed
 
     def describe(self) -> dict[str, Any]:
         return {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu",
+            "tf32": torch.backends.cudnn.allow_tf32 if self._device.type == "cuda" else False,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         }
@@ -160,13 +166,25 @@ class TorchStack:
         """Nothing to release."""
 
 
+class TorchDraws(Draws):
+    """Draws from torch's own generator, for runs with ``randomness = native``; stream names have no effect."""
+
+    def normal(self, stream: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normals, Float32."""
+        return _numpy(torch.randn(shape))
+
+    def uniform(self, stream: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Uniform in [0, 1), Float32."""
+        return _numpy(torch.rand(shape))
+
+
 class _Run:
     """The ``StepContext`` of one step: runs calls with keyed dropout patterns and keeps what is to be recorded."""
 
     def __init__(
         self, stack: TorchStack, draws: Draws, capture: frozenset[str], impose: Mapping[str, np.ndarray] | None = None
     ) -> None:
-        self.config, self.draws = stack.config, draws
+        self.config, self.draws = stack.config, stack._draws(draws)
         self._impose = impose or {}
         self._stack, self._capture = stack, capture
         self._kept: dict[str, dict[str, Tensor]] = {"loss": {}, "logits": {}, "gradient": {}, "pattern": {}}

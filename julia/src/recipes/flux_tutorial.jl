@@ -27,6 +27,31 @@ Base.@kwdef struct FluxTutorial
     init_std::Float64 = 0.02
     bn_eps::Float64 = 1e-5
     bn_momentum::Float64 = 0.1
+
+    FluxTutorial(values...) = checked(new(values...))
+end
+
+function checked(c::FluxTutorial)
+    must(holds, name, expected) = holds || error("$name = $(getfield(c, name)) is out of range: expected $expected")
+    for (name, choices) in (
+        :recipe => ("flux_tutorial",), :semantics => ("fixed", "as_printed"), :dtype => ("float32", "float64"),
+        :constants => ("float32", "native"), :randomness => ("keyed", "native"), :device => ("cpu", "cuda"),
+    )
+        must(getfield(c, name) in choices, name, join(choices, " | "))
+    end
+    for name in (:width, :latent_dim, :epochs, :picture_every, :grid)
+        must(getfield(c, name) >= 1, name, "at least 1")
+    end
+    must(c.batch >= 2, :batch, "at least 2 (BatchNorm)")
+    must(c.seed >= 0, :seed, "at least 0")
+    must(0 <= c.threads <= 1024, :threads, "0 .. 1024")
+    for name in (:discriminator_lr, :generator_lr, :adam_eps, :init_std, :bn_eps, :bn_momentum)
+        must(0 < getfield(c, name) < Inf, name, "above 0")
+    end
+    for name in (:beta1, :beta2, :dropout, :leaky_slope)
+        must(0 <= getfield(c, name) < 1, name, "0 <= $name < 1")
+    end
+    return c
 end
 
 "The dtype in which networks and optimisers compute."

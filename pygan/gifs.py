@@ -108,6 +108,11 @@ def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
     return kept
 
 
+def without_closing(run: Run, total: int) -> Run:
+    """``run`` without the closing pictures, for which a longer recording has no counterpart."""
+    return replace(run, records=[record for record in run.records if record.step < total])
+
+
 def live_title(stack: Any) -> str:
     """``PyTorch 2.13.0 (live)`` or ``Flux 0.16.9 (live)``."""
     return f"{_versioned(stack.name, stack.describe())} (live)"

@@ -9,4 +9,4 @@ from pygan import environment
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["pygan"] = environment.describe()
-    machine_info["node"] = ""  # a host's name says nothing about its speed
+    machine_info["node"] = machine_info["release"] = ""  # names of hosts and kernels say nothing about speed

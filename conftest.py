@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pygan import environment
+from pygan.errors import PyganError
+from pygan.files import write_json
+from pygan.stacks.julia_setup import find_julia
 
 RESULTS: list[dict[str, Any]] = []
 
@@ -14,6 +20,23 @@ RESULTS: list[dict[str, Any]] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--results FILE``: write outcome and seconds of every test as JSON."""
     parser.addoption("--results", type=Path, help="write every test's outcome and the environment to this JSON file")
+
+
+@cache
+def julia_gap() -> str:
+    """Why live Flux cannot run here; empty where it can."""
+    try:
+        find_julia().check()
+    except PyganError as error:
+        return str(error)
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the live tests where there is no Julia to run, saying how to get it."""
+    for item in items:
+        if item.get_closest_marker("live") and julia_gap():
+            item.add_marker(pytest.mark.skip(reason=f"live Flux: {julia_gap()}"))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -35,11 +58,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         print(f"\nno test passed, so {path} is left as it was")
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         return
-    from pygan import environment
-    from pygan.errors import PyganError
-    from pygan.files import write_json
-    from pygan.stacks.julia_setup import find_julia
-
     try:
         julia = find_julia().check()
     except PyganError:

@@ -10,12 +10,10 @@ import pytest
 
 from pygan.data import Dataset, load
 from pygan.draws import Draws
-from pygan.errors import JuliaNotFound
 from pygan.files import sha256
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.records import StepRecord
 from pygan.stacks.flux_stack import FluxStack
-from pygan.stacks.julia_setup import find_julia
 from pygan.stacks.torch_stack import TorchStack
 from pygan.training import train
 
@@ -31,10 +29,6 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def flux() -> Iterator[FluxStack]:
-    try:
-        find_julia().check()
-    except JuliaNotFound as error:
-        pytest.skip(f"live Flux: {error}")
     stack = FluxStack(CONFIG)
     yield stack
     stack.close()

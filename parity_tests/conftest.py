@@ -1,32 +1,13 @@
-"""Live Flux for the parity claims: one worker per config and session, or a skip that says how to get Julia."""
+"""Live Flux for the parity claims: one worker per config and session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import pytest
 
-from pygan.errors import JuliaNotFound
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.stacks.flux_stack import FluxStack
-from pygan.stacks.julia_setup import find_julia
-
-
-@cache
-def julia_gap() -> str:
-    """Why live Flux cannot run here; empty where it can."""
-    try:
-        find_julia().check()
-    except JuliaNotFound as error:
-        return str(error)
-    return ""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("live") and julia_gap():
-            item.add_marker(pytest.mark.skip(reason=f"live Flux: {julia_gap()}"))
 
 
 @pytest.fixture(scope="session")

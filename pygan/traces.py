@@ -133,7 +133,7 @@ class Trace:
                 self._where |= {INITIAL if step == INITIAL else str(int(step)): chunk for step in chunk["steps"]}
         except (KeyError, TypeError, ValueError) as error:
             raise TraceError(f"{self.folder}/trace.json describes its chunks wrongly: {error!r}") from error
-        self._verified: set[str] = set()
+        self._contents: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {}
 
     def _read_index(self) -> dict[str, Any]:
         path = self.folder / "trace.json"
@@ -184,18 +184,27 @@ class Trace:
             raise TraceError(f"{self.folder} holds {held}, not {step}")
         path = self.folder / chunk["file"]
         try:
-            if chunk["file"] not in self._verified:
-                if sha256_file(path) != chunk["sha256"]:
-                    raise TraceError(f"{path} is damaged: its SHA-256 is not the one in trace.json")
-                self._verified.add(chunk["file"])
+            known = chunk["file"] in self._contents
+            if not known and sha256_file(path) != chunk["sha256"]:
+                raise TraceError(f"{path} is damaged: its SHA-256 is not the one in trace.json")
             with safe_open(path, framework="numpy") as stored:
-                facts = json.loads(stored.metadata()["steps"])[step]
-                prefix = f"{step}/"
-                names = [key for key in stored.keys() if key.startswith(prefix)]  # noqa: SIM118 - not a dict
-                arrays = {key.removeprefix(prefix): stored.get_tensor(key) for key in names}
+                if not known:
+                    self._contents[chunk["file"]] = _contents(stored)
+                all_facts, keys = self._contents[chunk["file"]]
+                facts = all_facts[step]
+                arrays = {key: stored.get_tensor(f"{step}/{key}") for key in keys.get(step, ())}
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TraceError(f"cannot read {path}: {error}") from error
         for key, shape in facts.get("bool_shapes", {}).items():
             count = int(np.prod(shape))
             arrays[key] = np.unpackbits(arrays[key], count=count, bitorder="little").astype(bool).reshape(shape)
         return facts, arrays
+
+
+def _contents(stored: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Facts, and keys of the arrays, of every step in an open chunk."""
+    keys: dict[str, list[str]] = {}
+    for name in stored.keys():  # noqa: SIM118 - not a dict
+        step, _, key = name.partition("/")
+        keys.setdefault(step, []).append(key)
+    return json.loads(stored.metadata()["steps"]), keys

@@ -3,11 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from run_pygan import Pygan, runner
 
 from pygan import cli, environment, state
 from pygan.parity import bands
@@ -22,7 +22,6 @@ from pygan.training import fixed_latent, train
 NARROW_FLAGS = [
     flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
 ]
-Pygan = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -30,19 +29,7 @@ def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     """Run the command line in this process, in an empty folder: ``(exit code, stdout, stderr)``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYGAN_DATA_DIR", str(tmp_path / "no data"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pygan", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

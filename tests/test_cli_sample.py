@@ -166,13 +166,6 @@ def test_a_state_says_which_config_made_it(pygan: Pygan, trained: Path) -> None:
 @pytest.mark.live
 @pytest.mark.slow
 def test_both_stacks_draw_the_same_pictures_from_one_state(pygan: Pygan, trained: Path) -> None:
-    from pygan.errors import JuliaNotFound
-    from pygan.stacks.julia_setup import find_julia
-
-    try:
-        find_julia().check()
-    except JuliaNotFound as error:
-        pytest.skip(str(error))
     for stack in ("torch", "flux"):
         code, out, err = pygan("sample", trained, "--stack", stack, "--count", 9, "-o", f"{stack}.png")
         assert code == 0, out + err

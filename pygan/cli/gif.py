@@ -64,7 +64,8 @@ def gif(
     trace = None
     if not live:
         trace = gifs.given_trace(Path(flux), config, dataset) if own_trace else gifs.recorded_flux(config, dataset)
-    total = steps or (min(gifs.recorded_steps(trace), DEFAULT_STEPS) if trace else DEFAULT_STEPS)
+    held = gifs.recorded_steps(trace) if trace else DEFAULT_STEPS
+    total = steps or min(held, DEFAULT_STEPS)
     say_config(config)
     started = time.perf_counter()
 
@@ -89,7 +90,7 @@ def gif(
     else:
         flux_run = run("flux")
     torch_run = run("torch")
-    if trace is not None and total < gifs.recorded_steps(trace):
+    if trace is not None and total < held:
         torch_run = gifs.without_closing(torch_run, total)
     facts = {
         "config": config.to_dict(),

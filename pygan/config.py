@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -43,6 +44,10 @@ class RunConfig:
     """What every recipe's config has. Sub-classes set ``recipe`` and add their own fields."""
 
     recipe: ClassVar[str] = ""
+    torch_module: ClassVar[str] = ""
+    """Module of the PyTorch side; empty for ``pygan.recipes.<recipe>``."""
+    julia_files: ClassVar[tuple[Path, ...]] = ()
+    """Julia files of a recipe that PyganFlux does not carry."""
 
     seed: int = sourced(0, "ours: key of all draws", lambda v: 0 <= v < 2**63, "0 .. 2^63 - 1")
     device: str = sourced("cpu", "ours; the article says gpu and falls back to cpu", **one_of("cpu", "cuda"))

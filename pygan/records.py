@@ -6,7 +6,7 @@ trace on disk are both exactly this flat form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy as np
 from pygan.errors import TraceError
 from pygan.state import State
 
-CAPTURES = ("logits", "gradients", "patterns", "state", "sketches")
-"""What a step can be asked to record besides losses; ``patterns:CALL`` keeps the patterns of one call."""
+CAPTURES = ("logits", "gradients", "patterns", "state", "sketches", "layers", "layer_sketches")
+"""What a step can be asked to record besides losses; ``patterns:CALL`` keeps the patterns of one call, ``layers`` what
+leaves every layer at every call, the gradient with respect to it, and the layer's mode."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -24,21 +25,32 @@ Arrays = dict[str, np.ndarray]
 class StepRecord:
     """One step; every part may be empty. ``step`` counts from 0; ``pictures`` were drawn after the step.
 
-    ===============  ==========================================================================================
-    ``loss``         ``()`` by name, in the run's dtype
-    ``logits``       ``(N, 1)`` by call
-    ``gradient``     by parameter path, PyTorch layout
-    ``pattern``      by ``call/network.layer``: bool, True where a relu or leaky relu was on, PyTorch layout
-    ``state``        after the step, canonical keys (:mod:`pygan.state`)
-    ``pictures``     ``(n, 1, H, W)`` in [-1, 1] under ``values``, or ``(H, W)`` uint8 under ``grid``
-    ``sketch``       ``(17,)`` by the key of the tensor that it stands for (:mod:`pygan.sketches`)
-    ===============  ==========================================================================================
+    ========================  =================================================================================
+    ``loss``                  ``()`` by name, in the run's dtype
+    ``logits``                ``(N, 1)`` by call
+    ``activation``            by ``call/network.layer``: the layer's output, PyTorch layout; under
+                              ``call/network.input`` what entered the call
+    ``activation_gradient``   of the loss being differentiated with respect to that activation
+    ``mode``                  ``()`` bool by ``call/network.layer`` of BatchNorm and Dropout: True in train mode
+    ``gradient``              by parameter path, PyTorch layout
+    ``pattern``               by ``call/network.layer``: bool, True where a relu or leaky relu was on, PyTorch layout
+    ``state``                 after the step, canonical keys (:mod:`pygan.state`)
+    ``pictures``              ``(n, 1, H, W)`` in [-1, 1] under ``values``, or ``(H, W)`` uint8 under ``grid``
+    ``sketch``                ``(17,)`` by the key of the tensor that it stands for (:mod:`pygan.sketches`)
+    ========================  =================================================================================
+
+    ``order`` lists ``kind/name`` keys in the order in which the step computed them; a state tensor stands where the
+    step last wrote it.
     """
 
     step: int
     batch_sha256: str = ""
+    order: tuple[str, ...] = ()
     loss: Arrays = field(default_factory=dict)
     logits: Arrays = field(default_factory=dict)
+    activation: Arrays = field(default_factory=dict)
+    activation_gradient: Arrays = field(default_factory=dict)
+    mode: Arrays = field(default_factory=dict)
     gradient: Arrays = field(default_factory=dict)
     pattern: Arrays = field(default_factory=dict)
     state: State = field(default_factory=dict)
@@ -50,7 +62,9 @@ class StepRecord:
         return {f"{kind}/{name}": value for kind in KINDS for name, value in getattr(self, kind).items()}
 
     @staticmethod
-    def from_arrays(step: int, arrays: Mapping[str, np.ndarray], batch_sha256: str = "") -> StepRecord:
+    def from_arrays(
+        step: int, arrays: Mapping[str, np.ndarray], batch_sha256: str = "", order: Sequence[str] = ()
+    ) -> StepRecord:
         """The record that :meth:`to_arrays` flattened. Raises ``TraceError`` on a key of unknown kind."""
         parts: dict[str, Arrays] = {kind: {} for kind in KINDS}
         for key, value in arrays.items():
@@ -58,7 +72,7 @@ class StepRecord:
             if kind not in parts or not name:
                 raise TraceError(f"step {step} holds {key!r}, which is no part of a StepRecord ({', '.join(KINDS)})")
             parts[kind][name] = value
-        return StepRecord(step=step, batch_sha256=batch_sha256, **parts)
+        return StepRecord(step=step, batch_sha256=batch_sha256, order=tuple(order), **parts)
 
 
-KINDS = tuple(item.name for item in fields(StepRecord) if item.name not in ("step", "batch_sha256"))
+KINDS = tuple(item.name for item in fields(StepRecord) if item.name not in ("step", "batch_sha256", "order"))

@@ -81,7 +81,10 @@ class TraceWriter:
 
     def write(self, record: StepRecord) -> None:
         """Add one record; chunks reach the disk when they are full."""
-        self._add(str(record.step), record.to_arrays(), {"batch_sha256": record.batch_sha256})
+        facts: dict[str, Any] = {"batch_sha256": record.batch_sha256}
+        if record.order:
+            facts["order"] = list(record.order)
+        self._add(str(record.step), record.to_arrays(), facts)
 
     def _add(self, step: str, arrays: Arrays, facts: dict[str, Any]) -> None:
         shapes = {}
@@ -163,7 +166,7 @@ class Trace:
     def record(self, step: int) -> StepRecord:
         """The record of ``step``."""
         facts, arrays = self._load(str(step))
-        return StepRecord.from_arrays(step, arrays, facts.get("batch_sha256", ""))
+        return StepRecord.from_arrays(step, arrays, facts.get("batch_sha256", ""), facts.get("order", ()))
 
     def initial_state(self) -> State:
         """The state before the first step."""

@@ -7,7 +7,7 @@ their bytes are PyTorch's row-major bytes.
 """
 module PyganFlux
 
-using ChainRulesCore: ignore_derivatives
+using ChainRulesCore: ChainRulesCore, NoTangent, ignore_derivatives, unthunk
 using Dates
 using Flux
 using Flux: Chain, BatchNorm, Conv, ConvTranspose, Dense, Dropout, leakyrelu, relu

@@ -6,7 +6,7 @@
         config = FluxTutorial(; width=2, latent_dim=5, batch=4, grid=2, dtype)
         stack = FluxStack(config_from_dict(config_dict(config)))
         batch = reshape(collect(Float32, range(-1, 1; length=28 * 28 * 4)), 28, 28, 1, 4)
-        for capture in (String[], ["logits", "gradients", "patterns", "sketches", "state"])
+        for capture in (String[], ["logits", "gradients", "patterns", "sketches", "state", "layers", "layer_sketches"])
             step!(stack, batch, Draws(0, stack.steps), capture)
         end
         load_state!(stack, state(stack))

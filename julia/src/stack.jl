@@ -47,7 +47,7 @@ function weight_draws!(c, draws, path, layer)
     return nothing
 end
 
-"What one step records; filled while it runs."
+"What one step records, in the order in which it happens."
 mutable struct Run{C}
     config::C
     move::Any
@@ -56,19 +56,29 @@ mutable struct Run{C}
     draws::Union{Draws,NativeDraws}
     capture::Set{String}
     kept::Dict{String,Any}
+    order::Vector{String}
 end
 
-function Run(stack::FluxStack, keyed, capture=Set{String}())
+function Run(stack::FluxStack, keyed, capture=Set{String}(), order=String[])
     draws = stack.config.randomness == "native" ? NativeDraws() : keyed
-    return Run(stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), Dict{String,Any}())
+    kept = Dict{String,Any}()
+    return Run(stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), kept, order)
+end
+
+captures(run::Run, words...) = !isdisjoint(run.capture, words)
+
+function keep!(run::Run, key, value)
+    run.kept[key] = value
+    push!(run.order, key)
+    return nothing
 end
 
 "A drawn or received array in the run's dtype on its device."
 on_device(run, array) = run.move(element_type(run.config).(array))
 
 """
-`chain(x)`; dropout patterns are the draws `mask/<name>/<layer>`, and inside a gradient the on/off patterns of its
-kinks are kept where asked for.
+`chain(x)`; dropout patterns are the draws `mask/<name>/<layer>`. Where layers or on/off patterns are asked for, the
+chain is applied layer by layer and what leaves each is kept.
 """
 function call(run::Run, name, network, chain, x)
     ignore_derivatives() do
@@ -77,51 +87,112 @@ function call(run::Run, name, network, chain, x)
             layer.source[] = (dims, rate) -> keep(run.draws, "mask/$name/$network.$path", dims, rate)
         end
     end
-    if !isdisjoint(run.capture, ("patterns", "patterns:$name")) && NNlib.within_gradient(x)
-        return tapped(run, "pattern/$name/$network", KINKS[network], keys(chain.layers), Tuple(chain.layers), x)
+    inside = NNlib.within_gradient(x)
+    patterns = inside && captures(run, "patterns", "patterns:$name")
+    layers = captures(run, "layers", "layer_sketches")
+    result = if patterns || layers
+        taps = ignore_derivatives() do
+            Taps(run, "$name/$network", layers, patterns, published_names(run.config, network))
+        end
+        tapped(taps, keys(chain.layers), Tuple(chain.layers), layers ? tap(taps, :input, x) : x)
+    else
+        chain(x)
     end
-    return chain(x)
-end
-
-"A Chain applied layer by layer, keeping the sign pattern after each kink."
-tapped(run, prefix, kinks, ::Tuple{}, ::Tuple{}, x) = x
-function tapped(run, prefix, kinks, names::Tuple, layers::Tuple, x)
-    y = first(layers)(x)
     ignore_derivatives() do
-        name = first(names)
-        haskey(kinks, name) && (run.kept["$prefix.$(kinks[name])"] = Array(y .> 0))
+        inside && each_tensor((path, _...) -> push!(run.order, "state/buffer/$path"), network, chain, buffer_fields)
     end
-    return tapped(run, prefix, kinks, Base.tail(names), Base.tail(layers), y)
+    return result
 end
 
-record!(run, key, value) = ignore_derivatives(() -> (run.kept[key] = value; nothing))
+"What to keep of one call, under which prefix; `names` renames layers that are fused with an activation."
+struct Taps
+    run::Run
+    prefix::String
+    layers::Bool
+    patterns::Bool
+    names::NamedTuple
+end
+
+"A Chain applied layer by layer, keeping what is asked for."
+tapped(taps, ::Tuple{}, ::Tuple{}, x) = x
+function tapped(taps, names::Tuple, layers::Tuple, x)
+    layer, name = first(layers), first(names)
+    training = has_mode(layer) && in_train_mode(layer, x)
+    y = layer(x)
+    published = ignore_derivatives() do
+        published = get(taps.names, name, name)
+        taps.layers && has_mode(layer) && keep!(taps.run, "mode/$(taps.prefix).$name", fill(training))
+        if taps.patterns && published in kinks(taps.run.config)
+            keep!(taps.run, "pattern/$(taps.prefix).$published", Array(y .> 0))
+        end
+        published
+    end
+    z = taps.layers ? tap(taps, published, y) : y
+    return tapped(taps, Base.tail(names), Base.tail(layers), z)
+end
+
+"`value`, kept; inside a gradient the gradient with respect to it is kept too."
+function tap(taps, name, value)
+    ignore_derivatives(() -> keep!(taps.run, "activation/$(taps.prefix).$name", Array(value)))
+    return gradient_kept(value, taps, name)
+end
+
+gradient_kept(value, taps, name) = value
+
+function ChainRulesCore.rrule(::typeof(gradient_kept), value, taps, name)
+    pullback(gradient) = begin
+        keep!(taps.run, "activation_gradient/$(taps.prefix).$name", Array(unthunk(gradient)))
+        (NoTangent(), gradient, NoTangent(), NoTangent())
+    end
+    return value, pullback
+end
+
+has_mode(layer) = layer isa Union{BatchNorm,Dropout,DrawnDropout}
+in_train_mode(layer::Union{BatchNorm,Dropout}, x) = Flux._isactive(layer, x)
+in_train_mode(::DrawnDropout, x) = NNlib.within_gradient(x)
+
+record!(run, key, value) = ignore_derivatives(() -> keep!(run, key, value))
 
 "Gradient of `loss(network)` and one step of the network's optimiser. Without a gradient nothing moves, as in Flux."
 function update!(loss, run::Run, name)
     network = run.networks[name]
     value, gradients = Flux.withgradient(loss, network)
-    run.kept["loss/$name"] = fill(value)
+    keep!(run, "loss/$name", fill(value))
     gradient = gradients[1]
     isnothing(gradient) && return nothing
-    if !isdisjoint(run.capture, ("gradients", "sketches"))
-        merge!(run.kept, gradient_arrays(name, network, gradient))
+    if captures(run, "gradients", "sketches")
+        for (key, value) in gradient_arrays(name, network, gradient)
+            keep!(run, key, value)
+        end
     end
     Flux.update!(run.optimisers[name], network, gradient)
+    if captures(run, "state", "sketches")
+        each_tensor(name, network, parameter_fields) do path, _...
+            append!(run.order, ["state/$group/$path" for group in ("exp_avg", "exp_avg_sq", "parameter")])
+        end
+        push!(run.order, "state/beta_power/$name")
+    end
     return nothing
 end
 
-"One step; returns what was kept as wire arrays by `kind/name`."
-function step!(stack::FluxStack, batch, draws::Draws, capture=())
-    run = Run(stack, draws, Set{String}(capture))
+"""
+One step; returns what was kept as wire arrays by `kind/name`. `order` is filled with those keys in the order in which
+the step computed them.
+"""
+function step!(stack::FluxStack, batch, draws::Draws, capture=(); order=String[])
+    run = Run(stack, draws, Set{String}(capture), order)
     train_step!(run, stack.config, on_device(run, batch))
     stack.steps += 1
     out = Dict{String,Any}(key => plain(value) for (key, value) in run.kept)
+    sketched(keys) = merge!(out, Dict("sketch/$key" => sketch(value) for (key, value) in keys))
+    kept_as(kinds...) = filter(((key, _),) -> any(kind -> startswith(key, kind), kinds), out)
     if "sketches" in run.capture
-        full = Dict{String,Any}("state/$key" => value for (key, value) in state(stack) if has_sketch(key))
-        merge!(full, filter(((key, _),) -> startswith(key, "gradient/"), out))
-        merge!(out, Dict("sketch/$key" => sketch(value) for (key, value) in full))
+        sketched(Dict{String,Any}("state/$key" => value for (key, value) in state(stack) if has_sketch(key)))
+        sketched(kept_as("gradient/"))
     end
-    for (word, kind) in (("gradients", "gradient/"), ("logits", "logits/"))
+    "layer_sketches" in run.capture && sketched(kept_as("activation/", "activation_gradient/"))
+    words = ("gradients" => "gradient/", "logits" => "logits/", "layers" => "activation/", "layers" => "activation_gradient/")
+    for (word, kind) in words
         word in run.capture || filter!(((key, _),) -> !startswith(key, kind), out)
     end
     "state" in run.capture && merge!(out, Dict("state/$key" => value for (key, value) in state(stack)))

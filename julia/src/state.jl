@@ -71,11 +71,11 @@ end
 
 "Gradients of one network as wire arrays; a parameter without one is left out."
 function gradient_arrays(name, network, gradient)
-    out = Dict{String,Any}()
+    out = Pair{String,Any}[]
     each_tensor(name, network, parameter_fields) do path, layer, field, rule
         part = gradient.layers[layer]
         value = isnothing(part) ? nothing : getproperty(part, field)
-        isnothing(value) || (out["gradient/$path"] = to_wire(rule, Array(value)))
+        isnothing(value) || push!(out, "gradient/$path" => to_wire(rule, Array(value)))
     end
     return out
 end

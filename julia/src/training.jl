@@ -2,7 +2,7 @@
 
 config_dict(config) = Dict{String,Any}(string(name) => getfield(config, name) for name in fieldnames(typeof(config)))
 
-const CAPTURES = ("logits", "gradients", "patterns", "state", "sketches")
+const CAPTURES = ("logits", "gradients", "patterns", "state", "sketches", "layers", "layer_sketches")
 
 const RECIPES = Dict("flux_tutorial" => FluxTutorial)
 
@@ -65,10 +65,11 @@ function train(config, images_path, out; steps, capture=(), command="", report=(
         "state" in capture && add!(writer, "initial", Dict("state/$k" => v for (k, v) in state(stack)))
         for step in 0:(steps - 1)
             batch = scale_images(bytes[:, :, batch_indices(draws, size(bytes, 3), config.batch, step)])
-            arrays = step!(stack, batch, at(draws, step), capture)
+            order = String[]
+            arrays = step!(stack, batch, at(draws, step), capture; order)
             step % config.picture_every == 0 && merge!(arrays, draw_pictures(step))
             hash = bytes2hex(sha256(collect(reinterpret(UInt8, vec(batch)))))
-            add!(writer, step, arrays, Dict{String,Any}("batch_sha256" => hash))
+            add!(writer, step, arrays, Dict{String,Any}("batch_sha256" => hash, "order" => order))
             report(step, Dict(k => only(v) for (k, v) in arrays if startswith(k, "loss/")))
         end
         add!(writer, steps, draw_pictures(steps))

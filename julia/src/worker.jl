@@ -19,7 +19,9 @@ end
 function serve(request::AbstractString)
     try
         message = JSON.parse(request)
-        fields, arrays = answer(WORKER[], Val(Symbol(message["op"])), message, received(WORKER[], message["arrays"]))
+        fields, arrays = Base.invokelatest(
+            answer, WORKER[], Val(Symbol(message["op"])), message, received(WORKER[], message["arrays"])
+        )
         return JSON.json(merge(Dict{String,Any}(fields), Dict("arrays" => sent(WORKER[], arrays))))
     catch exception
         exception isa InterruptException && rethrow()
@@ -76,6 +78,9 @@ function answer(worker, ::Val{:configure}, message, arrays)
     return merge(describe(), Dict("device" => Base.invokelatest(device_name, config.device))), NOTHING
 end
 
+"Evaluate a Julia file inside this module: a recipe that is not in it, or a change to what is."
+answer(worker, ::Val{:include}, message, arrays) = (Base.include(@__MODULE__, message["path"]); (NOTHING, NOTHING))
+
 answer(worker, ::Val{:describe}, message, arrays) = describe(), NOTHING
 answer(worker, ::Val{:initialise}, message, arrays) = (initialise!(worker.stack); (NOTHING, NOTHING))
 answer(worker, ::Val{:state}, message, arrays) = NOTHING, state(worker.stack)
@@ -85,8 +90,9 @@ answer(worker, ::Val{:generate}, message, arrays) =
     NOTHING, Dict("pictures" => generate(worker.stack, arrays["latent"]))
 
 function answer(worker, ::Val{:step}, message, arrays)
-    out = step!(worker.stack, arrays["batch"], draws_of(message, arrays), String.(message["capture"]))
-    return Dict("step" => worker.stack.steps - 1), out
+    order = String[]
+    out = step!(worker.stack, arrays["batch"], draws_of(message, arrays), String.(message["capture"]); order)
+    return Dict("step" => worker.stack.steps - 1, "order" => order), out
 end
 
 function answer(worker, ::Val{:time_steps}, message, arrays)

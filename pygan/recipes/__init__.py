@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
     from pygan.draws import Draws
 
-CONFIGS: Mapping[str, type[RunConfig]] = {FluxTutorialConfig.recipe: FluxTutorialConfig}
+CONFIGS: dict[str, type[RunConfig]] = {FluxTutorialConfig.recipe: FluxTutorialConfig}
+
+
+def register(config: type[RunConfig]) -> type[RunConfig]:
+    """Make a recipe outside this package known, by its config class; its ``torch_module`` is imported when needed."""
+    CONFIGS[config.recipe] = config
+    return config
 
 
 class StepContext(Protocol):
@@ -78,6 +84,5 @@ def config_from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 def torch_recipe(recipe: str) -> TorchRecipe:
     """The PyTorch side of ``recipe`` (imports torch)."""
-    config_class(recipe)
-    module: Any = import_module(f"pygan.recipes.{recipe}")
+    module: Any = import_module(config_class(recipe).torch_module or f"pygan.recipes.{recipe}")
     return module  # type: ignore[no-any-return]

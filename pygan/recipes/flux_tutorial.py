@@ -124,20 +124,19 @@ def train_step(run: StepContext, real: Tensor) -> None:
 
     real_logits = run.call("real", "discriminator", real, train=True)
     fake_logits = run.call("fake", "discriminator", fake, train=True)
+    run.record("logits", "real", real_logits)
+    run.record("logits", "fake", fake_logits)
     discriminator_loss = bce(real_logits, 1) + bce(fake_logits, 0)
+    run.record("loss", "discriminator", discriminator_loss)
     run.update("discriminator", discriminator_loss)
 
     if config.semantics == "fixed":
         fake = run.call("generator", "generator", noise, train=True)
     generator_logits = run.call("generator", "discriminator", fake, train=True)
-    generator_loss = bce(generator_logits, 1)
-    run.update("generator", generator_loss)
-
-    run.record("loss", "discriminator", discriminator_loss)
-    run.record("loss", "generator", generator_loss)
-    run.record("logits", "real", real_logits)
-    run.record("logits", "fake", fake_logits)
     run.record("logits", "generator", generator_logits)
+    generator_loss = bce(generator_logits, 1)
+    run.record("loss", "generator", generator_loss)
+    run.update("generator", generator_loss)
 
 
 def pictures(run: StepContext, latent: Tensor) -> Tensor:

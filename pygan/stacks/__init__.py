@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,15 @@ class TimedSteps:
 
     seconds: list[float]
     losses: list[float]
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """What a layer is: its ``kind`` (a key of the layout table, or torch's class name in lower case) and ``numbers``
+    such as eps, momentum, slope, stride and padding, as the run computes with them."""
+
+    kind: str
+    numbers: Mapping[str, Any]
 
 
 class Stack(Protocol):

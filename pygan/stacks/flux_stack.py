@@ -206,16 +206,27 @@ def _end(process: subprocess.Popen[bytes], folder: Path, *files: ArrayFile) -> N
 class FluxStack:
     """Runs the Flux side of a recipe. See :class:`pygan.stacks.Stack` for the methods.
 
+    Julia files named by the config (:attr:`RunConfig.julia_files`) and by ``include`` are evaluated inside PyganFlux
+    before anything is built: recipes of your own, or changes to what is there.
+
     Raises ``JuliaNotFound`` where there is no Julia to run, ``WorkerError`` where the worker fails.
     """
 
     name = "flux"
 
-    def __init__(self, config: RunConfig, setup: JuliaSetup | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        setup: JuliaSetup | None = None,
+        timeout: float | None = None,
+        include: Sequence[Path] = (),
+    ) -> None:
         self.config: Any = config
         self.worker = Worker(setup or find_julia(), default_timeout() if timeout is None else timeout)
         threads = config.threads or os.cpu_count() or 1
         try:
+            for path in (*config.julia_files, *include):
+                self.worker.ask("include", path=str(Path(path).resolve()))
             self._facts, _ = self.worker.ask("configure", config=config.to_dict(), blas_threads=threads)
             if self._facts["blas_threads"] != threads:
                 raise WorkerError(f"BLAS runs {self._facts['blas_threads']} threads, {threads} were asked for")
@@ -249,7 +260,7 @@ class FluxStack:
     def step(self, batch: np.ndarray, draws: Draws, capture: Sequence[str] = ()) -> StepRecord:
         arrays = {"batch": batch, **{f"override/{key}": value for key, value in draws.overrides.items()}}
         fields, kept = self.worker.ask("step", arrays, seed=draws.seed, step=draws.step, capture=list(capture))
-        return StepRecord.from_arrays(fields["step"], kept, sha256(batch.tobytes()))
+        return StepRecord.from_arrays(fields["step"], kept, sha256(batch.tobytes()), fields["order"])
 
     def generate(self, latent: np.ndarray) -> np.ndarray:
         return self.worker.ask("generate", {"latent": latent})[1]["pictures"]

@@ -61,11 +61,12 @@ element_type(config) = config.dtype == "float64" ? Float64 : Float32
 constant(config, value) =
     config.dtype == "float64" && config.constants == "native" ? Float64(value) : Float64(Float32(value))
 
-"The published name of each layer whose output shows a relu's or leaky relu's on/off pattern."
-const KINKS = Dict(
-    "generator" => (norm1="relu1", norm2="relu2", norm3="relu3"),
-    "discriminator" => (leaky1="leaky1", leaky2="leaky2"),
-)
+"Published names of the layers whose activation is fused into the layer before it."
+published_names(::FluxTutorial, network) =
+    network == "generator" ? (norm1=:relu1, norm2=:relu2, norm3=:relu3, conv3=:tanh) : (;)
+
+"Published names of the layers with an on/off pattern."
+kinks(::FluxTutorial) = (:relu1, :relu2, :relu3, :leaky1, :leaky2)
 
 function generator(c::FluxTutorial)
     w = c.width

@@ -1,0 +1,188 @@
+"""What a recipe's step is written in on the torch side: the ``StepContext``, and everything that can be kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pygan.draws import Draws
+from pygan.recipes.dropout import Dropout
+from pygan.records import Arrays
+
+if TYPE_CHECKING:
+    from pygan.stacks.torch_stack import TorchStack
+
+KINKS = (nn.ReLU, nn.LeakyReLU)
+MODED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout)
+
+
+class Run:
+    """The ``StepContext`` of one step: runs calls with keyed dropout patterns and keeps what is to be recorded.
+
+    ``impose`` forces on/off patterns by ``call/network.layer``. ``force`` takes the flat arrays of another run's record
+    of the same step: whatever was computed is kept, and then the other run's value goes on in its place, forwards,
+    backwards and through the updates, so that what is kept shows each layer's own difference and no other's.
+    """
+
+    def __init__(
+        self,
+        stack: TorchStack,
+        draws: Draws,
+        capture: Iterable[str] = (),
+        impose: Mapping[str, np.ndarray] | None = None,
+        force: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.config, self.draws = stack.config, draws
+        self._stack, self._capture = stack, frozenset(capture)
+        self._impose, self._force = impose or {}, force or {}
+        self.kept: dict[str, Tensor] = {}
+        self.order: list[str] = []
+
+    # --- the StepContext -------------------------------------------------------------------------------------
+
+    def network(self, name: str) -> nn.Module:
+        """A network of the recipe."""
+        return self._stack.networks[name]
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """A drawn array on the stack's device in its dtype."""
+        return torch.from_numpy(array).to(self._stack.device, self._stack.dtype)
+
+    def call(self, name: str, network: str, x: Tensor, *, train: bool) -> Tensor:
+        """``network(x)`` in train or eval mode, with taps and kinks hooked for its duration."""
+        module = self.network(network).train(train)
+        hooks = []
+        tapped = not self._capture.isdisjoint(("layers", "layer_sketches"))
+        for path, layer in module.named_modules():
+            key = f"{name}/{network}.{path}"
+            if isinstance(layer, Dropout):
+                layer.source = self._source(f"mask/{key}") if self.config.randomness == "keyed" else None
+            if train and isinstance(layer, KINKS):
+                if key in self._impose:
+                    hooks.append(layer.register_forward_hook(self._imposed_kink(key)))
+                if self._capture & {"patterns", f"patterns:{name}"}:
+                    hooks.append(layer.register_forward_hook(self._pattern_hook(key)))
+            if tapped and not list(layer.children()):
+                hooks.append(layer.register_forward_hook(self._tap_hook(key)))
+        try:
+            if tapped:
+                x = self._tap(f"{name}/{network}.input", x)
+            result: Tensor = module(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if train:
+            self._happened(f"state/buffer/{network}.{path}" for path, _ in module.named_buffers())
+        return result
+
+    def update(self, network: str, loss: Tensor) -> None:
+        """Gradient of ``loss`` for ``network`` and one step of its optimiser."""
+        optimiser = self._stack.optimisers[network]
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        wanted = self._capture & {"gradients", "sketches"}
+        for path, parameter in self.network(network).named_parameters():
+            key = f"gradient/{network}.{path}"
+            if parameter.grad is not None and wanted:
+                self._keep(key, parameter.grad.clone())
+            if parameter.grad is not None and key in self._force:
+                parameter.grad.copy_(self._given(key))
+        optimiser.step()
+        if not self._capture.isdisjoint(("state", "sketches")):
+            self._after_update(network)
+
+    def record(self, kind: str, name: str, value: Tensor) -> None:
+        """Keep a ``loss`` or ``logits`` for the StepRecord."""
+        self._keep(f"{kind}/{name}", value)
+
+    # --- keeping ---------------------------------------------------------------------------------------------
+
+    def _keep(self, key: str, value: Tensor) -> None:
+        self.kept[key] = value.detach()
+        self._happened([key])
+
+    def _happened(self, keys: Iterable[str]) -> None:
+        self.order += [key for key in keys if not key.endswith("num_batches_tracked")]
+
+    def _given(self, key: str) -> Tensor:
+        return torch.from_numpy(self._force[key]).to(self._stack.device, self._stack.dtype)
+
+    def _after_update(self, network: str) -> None:
+        tensors = self._stack.tensors_of(network)
+        self._happened(f"state/{key}" for key in tensors if not key.startswith("buffer/"))
+        self._happened([f"state/beta_power/{network}"])
+        if self._force:
+            for key, tensor in tensors.items():
+                self.kept[f"state/{key}"] = tensor.clone()
+                if key.startswith("parameter/") and f"state/{key}" in self._force:
+                    tensor.copy_(self._given(f"state/{key}"))
+
+    def _source(self, stream: str) -> Callable[[tuple[int, ...], float], Tensor]:
+        return lambda shape, rate: self.tensor(self.draws.keep(stream, shape, rate))
+
+    def _tap_hook(self, key: str) -> Any:
+        def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if isinstance(layer, MODED):
+                self._keep(f"mode/{key}", torch.tensor(layer.training))
+            return self._tap(key, output)
+
+        return keep
+
+    def _tap(self, key: str, value: Tensor) -> Tensor:
+        """Keep ``value`` and the gradient that comes back to it; give what goes on in its place."""
+        self._keep(f"activation/{key}", value)
+        if f"activation/{key}" in self._force:
+            value = _Replace.apply(value, self._given(f"activation/{key}"))  # type: ignore[no-untyped-call]
+        if value.requires_grad:
+            value.register_hook(lambda gradient: self._tap_gradient(f"activation_gradient/{key}", gradient))
+        return value
+
+    def _tap_gradient(self, key: str, gradient: Tensor) -> Tensor | None:
+        self._keep(key, gradient)
+        return self._given(key) if key in self._force else None
+
+    def _pattern_hook(self, key: str) -> Any:
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
+            self._keep(f"pattern/{key}", inputs[0] > 0)
+
+        return keep
+
+    def _imposed_kink(self, key: str) -> Any:
+        def bend(layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            x = inputs[0]
+            slope = getattr(layer, "negative_slope", 0.0)
+            return torch.where(torch.from_numpy(self._impose[key]).to(x.device), x, slope * x)
+
+        return bend
+
+    def parts(self, kinds: Sequence[str]) -> dict[str, Arrays]:
+        """What was kept of each kind, on the host."""
+        found: dict[str, Arrays] = {kind: {} for kind in kinds}
+        for key, value in self.kept.items():
+            kind, _, name = key.partition("/")
+            if kind in found:
+                found[kind][name] = to_numpy(value)
+        return found
+
+
+class _Replace(torch.autograd.Function):
+    """Another value in place of ``own``; the gradient goes on to ``own`` unchanged."""
+
+    @staticmethod
+    def forward(_: Any, own: Tensor, given: Tensor) -> Tensor:
+        if own.shape != given.shape:
+            raise ValueError(f"cannot force a value of shape {tuple(given.shape)} in place of {tuple(own.shape)}")
+        return given.clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient, None
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A copy of ``tensor`` on the host."""
+    return np.array(tensor.detach().cpu().numpy())

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from pygan import __version__
-from pygan.cli import data, doctor, gif, julia, recipes, record, sample, train
+from pygan.cli import data, doctor, gif, julia, parity, recipes, record, sample, train
 from pygan.errors import PyganError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("gif")(gif.gif)
 app.command("train")(train.train)
+app.command("parity")(parity.parity)
 app.command("sample")(sample.sample)
 app.command("record")(record.record)
 app.command("recipes")(recipes.recipes)

@@ -53,7 +53,9 @@ def parity(
     if measure_noise:
         from pygan.parity.noise import measure
 
-        measure(out)
+        console.print("measuring: six variants of torch, each in a process of its own; this takes about 15 minutes")
+        written = measure(out, steps) if steps else measure(out)
+        console.print(f"wrote {written}", markup=False)
         return
     from pygan.files import write_json
     from pygan.parity.free_run import DIFFERS

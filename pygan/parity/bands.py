@@ -1,6 +1,6 @@
 """Tolerances. Each has a reason and a measured floor beside it; a band over 10 times its floor fails the build.
 
-``floors.json`` is written by ``python -m pygan.parity.noise`` from varied runs; the factors are committed here by hand.
+``floors.json`` is written by ``pygan parity --measure-noise`` from varied runs; the factors are committed here by hand.
 """
 
 from __future__ import annotations

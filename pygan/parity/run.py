@@ -17,10 +17,9 @@ from pygan.parity.free_running import free_rows, picture_rows
 from pygan.parity.judge import Judged, error, judge_step
 from pygan.parity.levels import init_law_rows, learning_rows, structure_rows
 from pygan.parity.report import Report, Row, Tally
-from pygan.parity.sides import Live, Pair, Recorded, Side, Together
+from pygan.parity.sides import Live, Pair, Recorded, Side, Together, referee_of
 from pygan.parity.stepping import Stepping
 from pygan.records import StepRecord
-from pygan.stacks.torch_stack import TorchStack
 from pygan.state import State, widen
 
 Watch = Callable[[str, int, int], None]
@@ -115,7 +114,7 @@ class _Comparison:
         )
 
     def _plain_seconds(self) -> dict[str, float]:
-        """Seconds of plain steps of the live sides, as many as were compared (at most a few), to weigh the harness by."""
+        """Seconds that as many plain steps of the live sides would have taken, from the median of a few."""
         count = min(self.steps, PLAIN_STEPS)
         found = {}
         for role, side in (("plain lead", self.together.leader), ("plain follow", self.follower)):
@@ -139,9 +138,7 @@ class _Comparison:
         return not isinstance(leader, Recorded) or bool(leader.trace.record(leader.trace.steps[0]).state)
 
     def _step_together(self) -> Stepping:
-        referee = None
-        if self.config.dtype == "float32":
-            referee = Live(TorchStack(self.config.replace(dtype="float64")), self.follower.dataset)
+        referee = referee_of(self.follower)
         stepping = Stepping(self.together, referee)
         self.first = self.follower.stack.state()
         if not self._has_states():

@@ -125,3 +125,12 @@ class Together:
     def pair(self, before: State, lead: StepRecord, follow: StepRecord) -> Pair:
         """Both records of a step as candidate and reference."""
         return Pair(lead.step, before, *self.roles(lead, follow), lead.pattern)
+
+
+def referee_of(follower: Live) -> Live | None:
+    """The Float64 torch stack that a Float32 run is held to; None for a Float64 run, which needs none."""
+    if follower.config.dtype == "float64":
+        return None
+    from pygan.stacks.torch_stack import TorchStack
+
+    return Live(TorchStack(follower.config.replace(dtype="float64", device="cpu")), follower.dataset)

@@ -11,7 +11,7 @@ from pygan.layouts import rule
 from pygan.parity.compare import compare_tensors
 from pygan.parity.judge import flat
 from pygan.parity.locate import FULL_CAPTURE, diagnose_step
-from pygan.parity.sides import Live, Pair, Side, Together
+from pygan.parity.sides import Live, Pair, Side, Together, referee_of
 
 WORST = 5
 """Elements shown."""
@@ -40,7 +40,7 @@ def look(candidate: Side, reference: Side, step: int, key: str) -> Spot:
         if number == step:
             pair = together.pair(before, lead, together.follow(before, lead, capture))
     assert pair is not None
-    found = diagnose_step(together, pair) if together.follower.config.dtype == "float64" else None
+    found = diagnose_step(together, pair, referee=referee_of(together.follower))
     key = key or (found.key if found else "")
     mine, theirs = flat(pair.candidate), flat(pair.reference)
     if key not in mine or key not in theirs:

@@ -68,9 +68,17 @@ class Stepping:
             for one in patterns
         ]
         if self.diagnosis is None and any(not one.ok for one in judged):
-            self.diagnosis = diagnose_step(self._together, pair, self._previous, self._referee)
+            self.diagnosis = self._diagnose(pair)
         self._previous = pair.reference
         self._steps += 1
+
+    def _diagnose(self, pair: Pair) -> Diagnosis | None:
+        """Where and why; a live leader takes the step again where its layers were not recorded."""
+        leader = self._together.leader
+        if isinstance(leader, Live) and not pair.reference.activation:
+            lead = leader.step(pair.step, FULL_CAPTURE, pair.before)
+            pair = self._together.pair(pair.before, lead, self._together.follow(pair.before, lead, FULL_CAPTURE))
+        return diagnose_step(self._together, pair, self._previous, self._referee)
 
     def rows(self) -> list[Row]:
         """One row a claim, in the order of the levels."""

@@ -5,21 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fake_julia import bare_machine
-from run_pygan import Pygan, runner
+from run_pygan import Pygan
 
 from pygan.cli import doctor
 from pygan.stacks.julia_setup import setup_command
 
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return bare_machine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], bare: Path) -> Pygan:
-    return runner(monkeypatch, capfd)
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 def test_doctor_has_a_row_for_each_thing_it_measures_and_never_cuts_a_line(pygan: Pygan, monkeypatch) -> None:

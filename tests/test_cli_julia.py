@@ -10,21 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_julia import MANIFEST, PROJECT, bare_machine, environment, fake_julia
-from run_pygan import MAIN, Pygan, refused, runner
+from fake_julia import MANIFEST, PROJECT, environment, fake_julia
+from run_pygan import MAIN, Pygan, refused
 
 from pygan.cli import julia as command
 from pygan.stacks.julia_setup import JuliaSetup, find_julia, setup_words
 
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return bare_machine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], bare: Path) -> Pygan:
-    return runner(monkeypatch, capfd)
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 # --- setup with a Julia that is there ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_pygan import MAIN, Pygan, refused, runner
+from run_pygan import MAIN, Pygan, refused
 
 from pygan import state as states
 from pygan.cli import output
@@ -33,12 +33,6 @@ FLAGS = [
     flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
 ]
 CONFIG = FluxTutorialConfig(**NARROW, threads=1, seed=7)
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Pygan:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -224,12 +218,12 @@ def test_print_config_prints_what_would_run_and_runs_nothing(pygan: Pygan, tmp_p
     refused(pygan("train", "--width", 0, "--print-config"), "width = 0 is out of range")
 
 
-def test_a_run_says_in_one_line_what_is_not_as_published(pygan: Pygan, capsys) -> None:
+def test_a_run_says_in_one_line_what_is_not_as_published(pygan: Pygan, capfd) -> None:
     arguments = ("--samples", 8, "--steps", 1, "--out")
     _, out, _ = pygan("train", *FLAGS, *arguments, "a")
     assert out.splitlines()[0] == "flux_tutorial: threads = 1, width = 2, latent_dim = 5, batch = 8, grid = 2"
     output.say_config(FluxTutorialConfig())
-    assert capsys.readouterr().out == "flux_tutorial: as published\n"
+    assert capfd.readouterr().out == "flux_tutorial: as published\n"
 
 
 def test_every_is_the_cadence_of_pictures_and_fps_writes_them_as_a_gif(pygan: Pygan) -> None:

@@ -109,7 +109,7 @@ def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
 
 
 def without_closing(run: Run, total: int) -> Run:
-    """``run`` without the closing pictures, for which a longer recording has no counterpart."""
+    """``run`` without the closing pictures, for which a recording that goes on, or was cut, has no counterpart."""
     return replace(run, records=[record for record in run.records if record.step < total])
 
 

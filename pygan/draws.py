@@ -55,7 +55,7 @@ def fields(seed: int, stream: str, step: int, count: int, bits: int) -> np.ndarr
 @cache
 def _quantile_table() -> np.ndarray:
     """Coefficients ``(segments, 6)`` Float64, made by ``tools/normal_table.py``, highest power first."""
-    lines = shared_table("normal_quantile.txt").read_text().split()
+    lines = shared_table("normal_quantile.txt").read_text(encoding="ascii").split()
     return np.array([int(line, 16) for line in lines], dtype=np.uint64).view(np.float64).reshape(-1, _DEGREE + 1)
 
 

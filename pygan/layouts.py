@@ -64,7 +64,7 @@ class Rule:
 @cache
 def table() -> Mapping[str, Rule]:
     """All rules by name, such as ``conv_transpose.weight``."""
-    raw = tomllib.loads(shared_table("layouts.toml").read_text())
+    raw = tomllib.loads(shared_table("layouts.toml").read_text(encoding="utf-8"))
     return {
         f"{kind}.{tensor}": Rule(f"{kind}.{tensor}", tuple(row["torch"]), tuple(row["flux"]), frozenset(row["flip"]))
         for kind, tensors in raw.items()

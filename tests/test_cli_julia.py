@@ -65,6 +65,16 @@ def test_a_julia_that_fails_is_one_message_with_its_last_words(pygan: Pygan, bar
     assert "  [39] deep" in out
 
 
+def test_a_console_that_lacks_julias_characters_does_not_end_the_setup(bare: Path) -> None:
+    julia = fake_julia(bare / "bin", behaviour='sys.stdout.buffer.write("  ✓ Flux\\n".encode()); sys.stdout.flush()')
+    variables = {**os.environ, "PYGAN_JULIA": str(julia), "PYGAN_JULIA_ENV": str(bare / "env")}
+    variables |= {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    words = [sys.executable, "-c", MAIN, "julia", "setup"]
+    finished = subprocess.run(words, env=variables, capture_output=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, b"")
+    assert b"\n  ? Flux\n" in finished.stdout
+
+
 def test_a_julia_that_leaves_no_environment_is_an_error(pygan: Pygan, bare: Path) -> None:
     fake_julia(bare / "bin", behaviour="sys.exit()")
     refused(pygan("julia", "setup"), "but not the environment of the flux worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -45,6 +46,9 @@ def options(
 
 def main() -> None:
     """Run the command line; every foreseeable fault is one message and an exit code (see :mod:`pygan.errors`)."""
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a character shows "?" instead of ending the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     error_console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()

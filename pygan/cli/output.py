@@ -61,8 +61,8 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
 
 
 def print_json(value: Any) -> None:
-    """Write ``value`` as JSON on standard output; paths become text, numbers that JSON lacks (NaN, inf) null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write ``value`` as JSON in ASCII on standard output; paths become text, what JSON lacks (NaN, inf) null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

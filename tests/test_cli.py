@@ -206,7 +206,8 @@ def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan, mon
     arguments = ["auto" if argument == "recorded" else argument for argument in RECORDED]
     code, out, err = pygan(*arguments, "--steps", 5, "--out", "run")
     assert (code, err) == (0, "")
-    assert out.startswith("Flux is replayed from a recording, because no Julia found.")
+    why = "Flux is replayed from a recording, because no Julia found. `pygan doctor` says how to get it live."
+    assert out.splitlines()[0] == why
 
 
 # --- doctor ------------------------------------------------------------------------------------------------------

@@ -183,7 +183,11 @@ def test_recipes_list_every_field_with_default_and_source(pygan: Pygan) -> None:
             assert (facts["source"], facts["allowed"]) == (kind.sources()[field], fields[field].metadata["expected"])
     code, out, _ = pygan("recipes")
     words = out.split()
-    assert code == 0 and all(field in words for field in fields) and "@3f2f828b5:" in words
+    assert code == 0 and all(field in words for field in fields)
+    [note] = [line for line in out.splitlines() if line.startswith("[1] ")]
+    assert "2021-10-08-dcgan-mnist.md @3f2f828b5" in note and out.count("@3f2f828b5") == 1
+    cited = sum("@3f2f828b5: " in source for source in FluxTutorialConfig.sources().values())
+    assert sum("[1]: " in line for line in out.splitlines()) == cited > 5
 
 
 # --- the config that comes back ----------------------------------------------------------------------------------

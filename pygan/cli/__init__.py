@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from pygan import __version__
 from pygan.cli import data, doctor, gif, julia, recipes, record, sample, train
+from pygan.cli.output import folded
 from pygan.errors import PyganError
 
 app = typer.Typer(
@@ -53,8 +55,10 @@ def main() -> None:
     try:
         app()
     except (PyganError, OSError) as error:
-        error_console.print("[bold red]error:[/]", end=" ")
-        error_console.print(str(error), markup=False)
+        text = f"error: {error}"
+        message = Text(folded(text, error_console.width) if sys.stderr.isatty() else text)
+        message.stylize("bold red", 0, len("error:"))
+        error_console.print(message)
         sys.exit(error.exit_code if isinstance(error, PyganError) else PyganError.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into SystemExit(130)
         if isinstance(stop, SystemExit) and stop.code != 130:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StepsOption, with_config
-from pygan.cli.output import console, data_facts, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import console, data_facts, followed, say, say_caveats, say_config, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
 
@@ -39,8 +39,9 @@ def gif(
 ) -> None:
     """Train both stacks from the same draws and write flux.gif, torch.gif, side_by_side.gif, plots and a summary.
 
-    Exit code 0: the pictures agree up to the stated step. 1: they differ inside the horizon. 130: stopped by Ctrl-C;
-    what was done by then is written, and what Flux did live can be gone on from with --flux OUT/flux.trace.
+    Exit code 0: the pictures agree up to the stated step. 1: they differ inside the horizon.
+
+    Ctrl-C (exit code 130) leaves the GIFs so far; what Flux did live goes on with --flux OUT/flux.trace.
     """
     from pygan import gifs
     from pygan.data import load
@@ -60,7 +61,10 @@ def gif(
             find_julia().check()
             live = True
         except JuliaNotFound as error:
-            console.print(f"Flux is replayed from a recording, because {str(error).splitlines()[0]}", markup=False)
+            why = str(error).partition("\n")[0]
+            if why.endswith(":"):  # a command that would mend it follows
+                why = why.rpartition(". ")[0]
+            say(f"Flux is replayed from a recording, because {why}. `pygan doctor` says how to get it live.")
 
     every = config.picture_every
     trace = None
@@ -114,18 +118,17 @@ def gif(
         "seconds": time.perf_counter() - started,
     }
     answer |= {**facts, "flux": flux_run.title, "torch": torch_run.title, "out": out}
-    verdict = gifs.write_gifs(
-        out,
-        flux_run,
-        torch_run,
-        picture_band(config.to_dict()),
-        fps,
-        facts,
-        lambda path: console.print(f"wrote {path}", markup=False),
-    )
-    answer["files"] = sorted(path for path in out.iterdir() if path.is_file())
+    answer["files"] = files = []
+
+    def written(path: Path) -> None:
+        files.append(path)
+        console.print(f"wrote {path}", markup=False)
+
+    band = picture_band(config.to_dict())
+    verdict = gifs.write_gifs(out, flux_run, torch_run, band, fps, facts, written)
     answer |= {name: getattr(verdict, name) for name in ("verdict", "reason", "agreed_until", "horizon")}
-    console.print(f"\n{verdict.verdict}: {verdict.reason}.", markup=False)
+    console.print()
+    say(f"{verdict.verdict}: {verdict.reason}.")
     if verdict.verdict == DIFFERS:
         sys.exit(1)
 
@@ -140,5 +143,6 @@ def _leave(out: Path, runs: dict[str, Any], dataset: Any, fps: float, facts: dic
     reason, files = stopped.write_stopped(out, runs, dataset, fps, facts)
     for path in files:
         console.print(f"wrote {path}", markup=False)
-    console.print(f"\n{NOT_RUN}: {reason}.", markup=False)
+    console.print()
+    say(f"{NOT_RUN}: {reason}.")
     return {"files": files, "verdict": NOT_RUN, "reason": reason}

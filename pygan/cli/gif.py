@@ -145,4 +145,6 @@ def _leave(out: Path, runs: dict[str, Any], dataset: Any, fps: float, facts: dic
         console.print(f"wrote {path}", markup=False)
     console.print()
     say(f"{NOT_RUN}: {reason}.")
+    if out / stopped.TRACE in files:
+        say(f"What Flux did is kept: run again with --flux {out / stopped.TRACE} to compare it with PyTorch.")
     return {"files": files, "verdict": NOT_RUN, "reason": reason}

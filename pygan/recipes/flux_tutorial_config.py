@@ -11,7 +11,7 @@ AS_PRINTED = (
     "semantics 'as_printed': the published loop computes the fake images outside the differentiated closure, so the "
     "generator never receives a gradient and never trains (FluxML/Flux.jl issue 1854). This reproduces that defect."
 )
-ARTICLE = "article 004 / Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
+ARTICLE = "Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
 
 
 def _rate(value: float) -> bool:

@@ -51,15 +51,15 @@ class Normal:
 
     def kolmogorov_smirnov(self, values: np.ndarray) -> float:
         """As in :class:`Law`."""
-        return float(stats.kstest(values, stats.norm(self.mean, self.std).cdf).pvalue)
+        return float(stats.kstest(values, "norm", (self.mean, self.std)).pvalue)
 
     def moments(self, values: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
         """As in :class:`Law`; exact for every number of values (the variance is chi-squared)."""
         count = len(values)
         mean = (float(values.mean()) - self.mean) / (self.std / sqrt(count))
         ratio = float(values.var(ddof=1)) / self.std**2
-        chi2 = stats.chi2(count - 1)
-        p = 2 * min(chi2.cdf(ratio * (count - 1)), chi2.sf(ratio * (count - 1)))
+        scaled = ratio * (count - 1)
+        p = 2 * min(stats.chi2.cdf(scaled, count - 1), stats.chi2.sf(scaled, count - 1))
         return (mean, _two_sided(mean)), ((sqrt(ratio) - 1) * sqrt(2 * count), float(min(p, 1.0)))
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Uniform:
         slack = 1e-6 * (self.high - self.low)  # the bound itself is rounded to Float32
         if len(values) and (values.min() < self.low - slack or values.max() > self.high + slack):
             return 0.0
-        return float(stats.kstest(values, stats.uniform(self.low, self.high - self.low).cdf).pvalue)
+        return float(stats.kstest(values, "uniform", (self.low, self.high - self.low)).pvalue)
 
     def moments(self, values: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
         """As in :class:`Law`. Mean and mean square are normal by the central limit theorem: kurtosis 9/5."""

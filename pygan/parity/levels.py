@@ -18,6 +18,8 @@ from pygan.stacks import Stack
 from pygan.stacks.choose import make_stack
 
 NATIVE_STEPS = 4
+ACTIVATIONS = ("relu", "leakyrelu", "tanh", "sigmoid", "elu", "gelu", "softplus", "silu")
+"""Kinds of layers that a stack may fuse with the layer before them."""
 
 
 def _row(level: int, claim: str, checks: Sequence[Any], reason: str = "") -> Row:
@@ -53,7 +55,8 @@ def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
     if pair is None or not (pair.candidate.mode and pair.reference.mode):
         told = "no record of both sides says which layers ran in which mode"
         return [*rows, Row(1, "calls, layers and modes", NOT_RUN, reason=told)]
-    calls = compare_calls(pair.candidate, pair.reference)
+    functions = [path for path, spec in follower.stack.layers().items() if spec.kind in ACTIVATIONS]
+    calls = compare_calls(pair.candidate, pair.reference, functions)
     modes = compare_modes(pair.candidate, pair.reference, follower.stack.rules())
     trained = sum(bool(mode) for mode in pair.reference.mode.values())
     told = f"{trained} of {len(modes)} layers at calls run in train mode"
@@ -100,7 +103,7 @@ def learning_rows(
     rows = []
     config = together.follower.config
     for side, records in ((together.follower, free), (together.leader, lead)):
-        checks = learning_gate(records, initial, picture_side=int(getattr(config, "grid", 0)))
+        checks = learning_gate(records, initial, getattr(config, "networks", ()), int(getattr(config, "grid", 0)))
         still = [one.network for one in checks if isinstance(one, NetworkLearning) and one.verdict == NEVER_UPDATED]
         expected = bool(still) and bool(config.caveats)
         failed = [one for one in checks if not one.ok and not (expected and not isinstance(one, LossLearning))]

@@ -8,7 +8,7 @@ What differed before and agrees now is a victim.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,6 +92,7 @@ def diagnose_step(
     lead = pair.reference if together.follower is together.candidate else pair.candidate
     if not outside and not modes:
         return None
+    follow = pair.candidate if lead is pair.reference else pair.reference
     forced = None
     if lead.activation and lead.gradient and lead.state:
         forced = together.follow(pair.before, lead, FULL_CAPTURE, force=lead)
@@ -109,6 +110,10 @@ def diagnose_step(
     elif forced and culprits:
         from pygan.parity.causes import name_cause
 
+        kind, _, name = first.key.partition("/")
+        if kind == "gradient" and [first.key] == [one.key for one in outside[:1]] and name in follow.gradient:
+            # The forced step is the second one from this state: what a stack wrongly carries over would count twice.
+            forced = replace(forced, gradient={**forced.gradient, name: follow.gradient[name]})
         gatherer = Gatherer(together.follower.stack, pair.step, pair.before, lead, forced, previous)
         candidate_follows = together.follower is together.candidate
         cause = gatherer.cause_of(first, candidate_follows, name_cause)

@@ -213,6 +213,14 @@ class TorchDraws(Draws):
         """Uniform in [0, 1), Float32."""
         return to_numpy(torch.rand(shape))
 
+    def keep(self, stream: str, shape: tuple[int, ...], rate: float) -> np.ndarray:
+        """Dropout pattern: True where the unit stays."""
+        return to_numpy(torch.rand(shape) >= rate)
+
+    def permutation(self, stream: str, count: int) -> np.ndarray:
+        """A random order of ``range(count)``."""
+        return to_numpy(torch.randperm(count))
+
 
 _NUMBERS = ("eps", "momentum", "negative_slope", "p", "scale", "stride", "padding")
 

@@ -56,7 +56,7 @@ class BackwardEvidence(ForwardEvidence):
 @dataclass(frozen=True)
 class GradientEvidence(BackwardEvidence):
     """Gradients of one parameter ``path``. Where the network was called several times inside the gradient (real and
-    fake images), ``x``, ``output_gradient`` and ``masks`` are those of the first call and ``calls`` has all.
+    fake images), ``x``, ``output_gradient`` and ``masks`` are those of the last call.
 
     ``previous`` is the reference's gradient of the same parameter at the step before, where known; ``loss_terms`` the
     reference's gradient from each call alone.

@@ -54,7 +54,10 @@ class Gatherer:
             side = "candidate" if candidate is None else "reference"
             return Cause("gradient missing", f"{key} is not in the {side}") if key.startswith("gradient/") else UNKNOWN
         dtype = str(reference.dtype)
-        both = (key, self._step, _wide(candidate), _wide(reference), TOLERANCE.get(dtype, 0.0))
+        tolerance = TOLERANCE.get(dtype, 0.0)
+        if dtype == "float64" and culprit.relative > 0:  # a formula has to tell the two results apart
+            tolerance = min(tolerance, culprit.relative / 10)
+        both = (key, self._step, _wide(candidate), _wide(reference), tolerance)
         evidence = self._evidence(key, both, candidate_follows)
         return UNKNOWN if evidence is None else name_cause(evidence)
 

@@ -8,7 +8,7 @@ than the floor of that kind of tensor, whichever is larger (as PyTorch's own ``s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,7 +71,9 @@ def judge_step(pair: Pair, referee: Live | None, rules: Mapping[str, str] | None
     ``referee`` is a torch stack in Float64, needed where the runs are in Float32: it takes the step from the same state
     with the reference's patterns imposed. Without it both runs are held to the Float64 tolerances.
     """
-    found = flips(pair.candidate, pair.reference)
+    theirs = pair.reference.pattern  # a pattern of another shape is a fault of its layer's output, and reported there
+    same = {key: one for key, one in pair.candidate.pattern.items() if key in theirs and one.shape == theirs[key].shape}
+    found = flips(replace(pair.candidate, pattern=same), pair.reference)
     if referee is None:
         signs = [_judged_flip(key, places, np.full(len(places), np.inf)) for key, places in found.items()]
         return judge_float64(pair, rules) + signs

@@ -162,9 +162,9 @@ class _Comparison:
         if "values" in pictures and 9 in self.levels:
             self._same_state_pictures(replace(lead, pictures=pictures), referee)
         keep = mark or not leader.live
-        return replace(
-            lead, pictures=pictures, state=lead.state if keep else {}, activation={}, activation_gradient={}, pattern={}
-        )
+        if not keep:
+            lead = replace(lead, state={}, gradient={})
+        return replace(lead, pictures=pictures, activation={}, activation_gradient={}, pattern={})
 
     def _same_state_pictures(self, lead: StepRecord, referee: Live | None) -> None:
         self.follower.stack.load_state(widen(lead.state, self.config.dtype))

@@ -118,6 +118,15 @@ def test_a_wrong_activation_behind_the_weight(name: str, bend: Callable[[Tensor]
     assert cause.name == name, cause
 
 
+def test_one_clamped_element_is_named_only_at_a_round_bound() -> None:
+    evidence = evidence_of(0)
+    sizes = np.sort(np.abs(evidence.reference), axis=None)
+    scale = 1 / (0.5 * (sizes[-1] + sizes[-2]))  # now 1 lies between the two largest
+    evidence = replace(evidence, reference=scale * evidence.reference, previous=None)
+    for bound, name in ((1.0, "gradient clipped"), (1 + 0.3 * (scale * sizes[-1] - 1), UNKNOWN.name)):
+        assert name_cause(replace(evidence, candidate=np.clip(evidence.reference, -bound, bound))).name == name
+
+
 def test_a_few_units_switched_anywhere_are_not_a_threshold() -> None:
     switched = torch.tensor(np.random.default_rng(1).uniform(size=(6, 3, 4, 4)) < 0.1)
     assert name_cause(evidence_of(0, lambda x: torch.where((x > 0) ^ switched, x, 0.2 * x))) == UNKNOWN

@@ -202,6 +202,17 @@ def test_many_slices_in_another_order(single: bool) -> None:
     assert name_cause(replace(evidence, candidate=candidate + 0.01)) == UNKNOWN
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_a_reshape_in_another_memory_order(single: bool) -> None:
+    features = np.random.default_rng(0).standard_normal((8, 6 * 5 * 5))
+    candidate = features.reshape(8, 5, 5, 6).transpose(0, 3, 1, 2)
+    if single:
+        candidate = candidate.astype(np.float32).astype(float)
+    key, tolerance = "activation/sample/generator.unflatten", 1e-4 if single else 1e-10
+    cause = name_cause(Evidence(key, 0, candidate, features.reshape(8, 6, 5, 5), tolerance))
+    assert str(cause) == "elements permuted (in the same way in every sample)"
+
+
 def test_sorted_noise_is_no_permutation() -> None:
     """Sorted, any two large samples of one law look alike: single elements are matched only where that cannot be."""
     r = np.random.default_rng(0)

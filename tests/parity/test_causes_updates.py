@@ -223,3 +223,15 @@ def test_nan_in_an_update() -> None:
     case = Case(0)
     after = case.reference | {"parameter": np.full(SHAPE, np.nan)}
     assert name_cause(case.evidence(after)).name == "NaN in the candidate"
+
+
+@pytest.mark.parametrize("missing", ["parameter", "exp_avg", "exp_avg_sq", "beta_power"])
+def test_slots_that_are_missing_raise_nothing(missing: str) -> None:
+    case = Case(0)
+    evidence = case.evidence(with_k(lr=1e-3)(case), "parameter")
+    for field in ("before", "after_candidate", "after_reference"):
+        given = {name: value for name, value in getattr(evidence, field).items() if name != missing}
+        assert name_cause(replace(evidence, **{field: given})).name in ("learning rate", UNKNOWN.name)
+    cut = {name: value[:2] for name, value in evidence.after_candidate.items()}
+    assert name_cause(replace(evidence, candidate=evidence.candidate[:2], after_candidate=cut)) == UNKNOWN
+    assert name_cause(replace(evidence, numbers={})) == UNKNOWN

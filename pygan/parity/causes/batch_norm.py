@@ -1,0 +1,121 @@
+"""BatchNorm: mode, eps and affine part of the layer, and what became of its running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from pygan.parity.causes.common import Hypothesis, other_widths, reproduces_reference, resolved, solve
+from pygan.parity.causes.formula import Formula, batch_norm
+from pygan.parity.evidence import BufferEvidence
+
+
+def mode(formula: Formula) -> Iterator[Hypothesis]:
+    """The batch's statistics where the running ones belong, or the reverse."""
+    for layer in formula.of_kind("batch_norm"):
+        if layer.train and "running_mean" not in layer.tensors:
+            continue
+        words = ("the running", "the batch's") if layer.train else ("the batch's", "the running")
+        value = formula.value({layer.path: partial(batch_norm, batch=not layer.train)})
+        yield Hypothesis("BatchNorm mode", value, f"{words[0]} statistics instead of {words[1]}")
+
+
+def eps_value(formula: Formula) -> Iterator[Hypothesis]:
+    """Another eps inside the root, solved."""
+    for layer in formula.of_kind("batch_norm"):
+        own = float(layer.numbers.get("eps", 1e-5))
+        eps = _solve_eps(formula, layer.path)
+        if eps is not None and resolved(formula.evidence, eps, own):
+            value = formula.value({layer.path: partial(batch_norm, eps=eps)})
+            yield Hypothesis("BatchNorm eps", value, free=1, constant=("eps", eps, own))
+
+
+def _solve_eps(formula: Formula, path: str) -> float | None:
+    """Gauss-Newton with the slope between the last two points. ``1 / sqrt(var + eps)`` is convex and falls in eps, so
+    that from the left the steps approach the solution without passing it."""
+    candidate = formula.evidence.candidate
+
+    def at(eps: float) -> np.ndarray:
+        return formula.value({path: partial(batch_norm, eps=eps)})
+
+    last, eps = 1e-12, 1e-9
+    before = at(last)
+    if before.shape != candidate.shape or not np.isfinite(before).all():
+        return None
+    for _ in range(40):
+        value = at(eps)
+        step = solve(value, (value - before) / (eps - last), candidate)
+        if step is None or not np.isfinite(value).all():
+            return eps if np.array_equal(value, before) else None
+        new = max(eps + step, 0.0)
+        if new > 10:
+            return None
+        if abs(new - eps) <= 1e-12 * eps:
+            return new
+        last, before, eps = eps, value, new
+        if abs(eps - last) <= 1e-9 * last:
+            return eps
+    return eps
+
+
+def eps_outside(formula: Formula) -> Iterator[Hypothesis]:
+    """``sqrt(var) + eps`` in place of ``sqrt(var + eps)``."""
+    for layer in formula.of_kind("batch_norm"):
+        value = formula.value({layer.path: partial(batch_norm, eps_outside=True)})
+        yield Hypothesis("BatchNorm eps outside the root", value)
+
+
+def unbiased_variance(formula: Formula) -> Iterator[Hypothesis]:
+    """The batch variance divided by n - 1."""
+    for layer in formula.of_kind("batch_norm"):
+        if layer.train:
+            value = formula.value({layer.path: partial(batch_norm, unbiased=True)})
+            yield Hypothesis("BatchNorm unbiased variance", value)
+
+
+def affine_missing(formula: Formula) -> Iterator[Hypothesis]:
+    """Weight and bias left out, or one of them."""
+    for layer in formula.of_kind("batch_norm"):
+        for kept, detail in ((), ""), (("bias",), "only the weight"), (("weight",), "only the bias"):
+            value = formula.value({layer.path: partial(batch_norm, affine=kept)})
+            yield Hypothesis("BatchNorm affine missing", value, detail)
+
+
+RULES = (mode, eps_value, eps_outside, unbiased_variance, affine_missing)
+
+
+# --- running statistics ------------------------------------------------------------------------------------------
+
+
+def statistics(x: np.ndarray, biased: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance ``(C,)`` of ``x`` ``(N, C, ...)``; the variance is divided by n - 1 unless ``biased``."""
+    axes = (0, *range(2, x.ndim))
+    return x.mean(axes), x.var(axes, ddof=0 if biased else 1)
+
+
+def buffers(evidence: BufferEvidence) -> Iterator[Hypothesis]:
+    """``(1 - m) before + m new`` with another m, another variance, or another number of times."""
+    before, m = evidence.before, float(evidence.layer.numbers.get("momentum", 0.1))
+    of_variance = evidence.key.endswith("running_var")
+    if evidence.x.ndim < 2 or evidence.x.size <= evidence.x.shape[1]:
+        return
+    new = statistics(evidence.x)[of_variance]
+    if not reproduces_reference(evidence, (1 - m) * before + m * new):
+        return
+
+    def moved(by: float, towards: np.ndarray = new, start: np.ndarray = before) -> np.ndarray:
+        return (1 - by) * start + by * towards
+
+    yield Hypothesis("stale buffers", before)
+    yield Hypothesis("buffers updated twice", moved(m, start=moved(m)))
+    yield Hypothesis("BatchNorm momentum", moved(1 - m), constant=("momentum", 1 - m, m), detail="the complement")
+    if of_variance:
+        yield Hypothesis("biased running variance", moved(m, statistics(evidence.x, biased=True)[1]))
+    if evidence.tolerance <= 1e-8:
+        for other in other_widths(m):
+            yield Hypothesis("constant in the wrong width", moved(other), constant=("momentum", other, m))
+    solved = solve(before, new - before, evidence.candidate)
+    if solved is not None and resolved(evidence, solved, m):
+        yield Hypothesis("BatchNorm momentum", moved(solved), free=1, constant=("momentum", solved, m))

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from pygan import __version__
-from pygan.cli import data, doctor, gif, julia, recipes, record, sample, train
+from pygan.cli import bench, data, doctor, gif, julia, recipes, record, sample, train
 from pygan.errors import PyganError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("gif")(gif.gif)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("record")(record.record)
+app.command("bench")(bench.bench)
 app.command("recipes")(recipes.recipes)
 app.add_typer(data.app, name="data")
 app.add_typer(julia.app, name="julia")

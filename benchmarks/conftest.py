@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--benchmark-report", type=Path, help="also write pygan's own report to this file")
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m have taken their part
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Remember which rows of which groups were asked for, and skip those of the full run in a short one."""
     full = config.getoption("--benchmark-full")

@@ -71,7 +71,8 @@ def _header(report: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "No time is shown without a verdict: before a row is timed its first step is held to recorded Flux, to torch "
         "or to the Float64 referee, and the losses of every timed step are held to those of the other keyed rows. "
-        f"Ratios are of medians over random rounds, with a {report['settings']['confidence']:.0%} bootstrap interval. A group whose "
+        f"Ratios are of medians over random rounds, with a {report['settings']['confidence']:.0%} bootstrap interval. "
+        "A group whose "
         "control (one row against itself, in two processes) does not straddle 1 is marked noisy."
     )
 
@@ -250,8 +251,8 @@ def _rules() -> Iterator[str]:
     yield from (
         "- Every row runs in a process of its own; while one is timed, the others are stopped (SIGSTOP), and the",
         "  processor time that they used meanwhile is checked. A round samples every row once, in a new random order.",
-        "- Steps are timed inside the stack, on a fresh run of the same first steps each time; what the bridge to Julia",
-        "  costs is measured apart (`benchmarks/test_bridge.py`).",
+        "- Steps are timed inside the stack, on a fresh run of the same first steps each time; what the bridge to",
+        "  Julia costs is measured apart (`benchmarks/test_bridge.py`).",
         "- Thread counts are set before, and asserted after; each row may use the same cores (processor affinity).",
         "- Garbage collection is part of the time and shown; in `flux-tuned` it is placed at the end of each step,",
         "  still inside the time.",

@@ -20,8 +20,8 @@ def megabytes(count: float) -> str:
 
 
 def interval(found: Mapping[str, Any]) -> str:
-    """``3.21 (3.18 to 3.25)``."""
-    return f"{found['value']:.3g} ({found['low']:.3g} to {found['high']:.3g})"
+    """``3.210 (3.184 to 3.251)``."""
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def threads(entry: Mapping[str, Any]) -> str:

@@ -155,6 +155,7 @@ class Session:
         process = self.process(label, row)
         self.tell(0, 1, f"{name}: judging {label}")
         before = process.ask("configure", config=config.to_dict(), images=images, phases=phases)
+        first = process.ask("steps", count=1)["seconds"]  # before anything else, so that it holds the compilation
         keyed = config.replace(randomness="keyed").to_dict()
         recorded = recorded_like(keyed, images) if row.stack == "torch" else None
         with scratch() as folder:
@@ -163,7 +164,6 @@ class Session:
             process.stop()
             verdict = judged(trace, images, self.cores)
         law = law_faults(process.ask("law"), config.dropout) if row.randomness == "native" else []
-        first = process.ask("steps", count=1)["seconds"]
         again = process.ask("steps", count=2)["seconds"]
         reset = machine.reset_peak(process.pid)
         process.stop()

@@ -44,18 +44,18 @@ def share_of_floor(report: Mapping[str, Any], group: Mapping[str, Any], entry: M
 def group_rows(report: Mapping[str, Any], group: Mapping[str, Any]) -> list[list[str]]:
     """Header and lines of a group's table."""
     step = group["what"] == "step"
-    header = ["row", "threads", "time", "first", "GC", "allocated", "peak memory", "verdict"]
+    header = ["row", "threads", "time", "verdict"]
     if step:
-        header[3:3] = ["images/s", "share of the floor"]
+        header[3:3] = ["images/s", "share of the floor", "first", "GC", "allocated", "peak memory"]
     lines = [header]
     for entry in group["rows"]:
         line = [entry["row"], threads(entry), milliseconds(entry["median"])]
         if step:
             share = share_of_floor(report, group, entry)
             line += [f"{group['images'] / entry['median']:,.0f}", "-" if share is None else f"{share:.0%}"]
-        line += [milliseconds(entry["warmup"].get("first_step")), milliseconds(entry["gc_seconds_per_step"])]
-        line += [megabytes(entry["allocated_bytes_per_step"]), megabytes(entry["peak_bytes"]), entry["verdict"]]
-        lines.append(line)
+            line += [milliseconds(entry["warmup"].get("first_step")), milliseconds(entry["gc_seconds_per_step"])]
+            line += [megabytes(entry["allocated_bytes_per_step"]), megabytes(entry["peak_bytes"])]
+        lines.append([*line, entry["verdict"]])
     return lines
 
 

@@ -6,7 +6,7 @@ GIF_ARGS ?=
 BIN := $(VENV)/bin
 OUT ?= runs/gifs
 
-.PHONY: gifs test test-live bench lint install clean
+.PHONY: gifs test test-live bench lint coverage install dev clean
 
 gifs: install
 	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
@@ -21,16 +21,25 @@ test-live: install
 bench: install
 	$(BIN)/pytest benchmarks --benchmark-autosave
 
-lint: install
-	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e .[dev]
+lint: dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage: dev
+	$(BIN)/python tools/measure_coverage.py
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e .[test]
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[test]'
+	touch $@
+
+dev: $(VENV)/.dev
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:

@@ -85,7 +85,7 @@ def kink_inputs(stack: TorchStack) -> dict[str, np.ndarray]:
     def keep(key: str):  # type: ignore[no-untyped-def]
         return lambda layer, inputs, output: found.__setitem__(key, inputs[0].detach().numpy().copy())
 
-    for name, network in stack._networks.items():
+    for name, network in stack.networks.items():
         for path, layer in network.named_modules():
             if isinstance(layer, nn.ReLU | nn.LeakyReLU):
                 layer.register_forward_hook(keep(f"generator/{name}.{path}"))

@@ -35,13 +35,25 @@ def one_of(*choices: Any) -> dict[str, Any]:
 
 
 def float32(value: float) -> float:
-    """``value`` rounded to Float32 and widened again, exactly what a Float32 run computes with."""
+    """``value`` rounded to Float32 and widened again, exactly what a Float32 run computes with.
+
+    >>> float32(0.5), float32(0.1)
+    (0.5, 0.10000000149011612)
+    """
     return float(np.float32(value))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every recipe's config has. Sub-classes set ``recipe`` and add their own fields."""
+    """What every recipe's config has. Sub-classes set ``recipe`` and add their own fields.
+
+    >>> config = RunConfig(seed=3).replace(dtype="float64")
+    >>> config.seed, config.dtype, RunConfig.from_dict(config.to_dict()) == config
+    (3, 'float64', True)
+    >>> RunConfig(dtype="float16")
+    Traceback (most recent call last):
+    pygan.errors.ConfigError: dtype = 'float16' is out of range: expected float32 | float64
+    """
 
     recipe: ClassVar[str] = ""
     torch_module: ClassVar[str] = ""

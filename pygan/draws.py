@@ -46,7 +46,12 @@ def words(seed: int, stream: str, step: int, count: int) -> np.ndarray:
 
 
 def fields(seed: int, stream: str, step: int, count: int, bits: int) -> np.ndarray:
-    """``count`` unsigned fields of 16 or 32 bits, lowest bits of a word first: ``(count,)`` uint16 or uint32."""
+    """``count`` unsigned fields of 16 or 32 bits, lowest bits of a word first: ``(count,)`` uint16 or uint32.
+
+    >>> word = int(words(seed=0, stream="noise", step=0, count=1)[0])
+    >>> [f"{field:04x}" for field in fields(0, "noise", 0, 4, bits=16).tolist()], f"{word:016x}"
+    (['1b4a', '7df2', 'ad1d', 'e9de'], 'e9dead1d7df21b4a')
+    """
     per_word = 64 // bits
     raw = words(seed, stream, step, -(-count // per_word))
     return raw.astype("<u8", copy=False).view(f"<u{bits // 8}")[:count]
@@ -55,7 +60,7 @@ def fields(seed: int, stream: str, step: int, count: int, bits: int) -> np.ndarr
 @cache
 def _quantile_table() -> np.ndarray:
     """Coefficients ``(segments, 6)`` Float64, made by ``tools/normal_table.py``, highest power first."""
-    lines = shared_table("normal_quantile.txt").read_text().split()
+    lines = shared_table("normal_quantile.txt").read_text(encoding="ascii").split()
     return np.array([int(line, 16) for line in lines], dtype=np.uint64).view(np.float64).reshape(-1, _DEGREE + 1)
 
 
@@ -81,7 +86,11 @@ def normals_from_fields(field32: np.ndarray) -> np.ndarray:
 
 
 def keep_threshold(rate: float) -> int:
-    """Dropout keeps a unit whose 16-bit field is at least this: ``rate`` rounded to a multiple of 2^-16."""
+    """Dropout keeps a unit whose 16-bit field is at least this: ``rate`` rounded to a multiple of 2^-16.
+
+    >>> keep_threshold(0.5), keep_threshold(0.3)
+    (32768, 19661)
+    """
     return round(rate * 65536)
 
 
@@ -92,6 +101,19 @@ class Draws:
     ``overrides`` gives explicit arrays by stream name (for tests); their shape must be the one asked for.
     Methods take a stream name and a shape in PyTorch's layout; Julia's arrays have the reversed shape and so
     the same memory order.
+
+    The same name gives the same numbers, whenever and however many are asked for:
+
+    >>> draws = Draws(seed=7, step=3)
+    >>> bool((draws.normal("noise", (2, 5)).reshape(-1)[:4] == draws.normal("noise", (4,))).all())
+    True
+    >>> bool((draws.normal("noise", (4,)) == draws.at(4).normal("noise", (4,))).any())
+    False
+    >>> draws.permutation("shuffle", 6).tolist()
+    [2, 1, 5, 0, 4, 3]
+    >>> Draws(7, overrides={"noise": np.zeros((2,))}).normal("noise", (3,))
+    Traceback (most recent call last):
+    pygan.errors.ConfigError: draw 'noise' was given with shape (2,), the recipe asks for (3,)
     """
 
     seed: int

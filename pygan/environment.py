@@ -10,7 +10,7 @@ from typing import Any
 
 from pygan import __version__
 
-PACKAGES = ("torch", "numpy", "juliacall", "safetensors", "imageio", "pillow")
+PACKAGES = ("torch", "numpy", "juliacall", "safetensors", "pillow")
 
 
 def cpu_model() -> str:

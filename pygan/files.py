@@ -20,6 +20,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     On any exception (Ctrl-C included) the temporary file is removed and ``path`` stays as it was.
     Raises ``OutputError`` if the folder cannot be written.
+
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "result.txt"
+    >>> write_bytes(path, b"old")
+    >>> with atomic_path(path) as temporary:
+    ...     _ = temporary.write_bytes(b"half of the new")
+    ...     raise ZeroDivisionError("in mid-writing")
+    Traceback (most recent call last):
+    ZeroDivisionError: in mid-writing
+    >>> path.read_bytes(), os.listdir(folder.name)
+    (b'old', ['result.txt'])
+    >>> folder.cleanup()
     """
     target = Path(path)
     try:

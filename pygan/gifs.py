@@ -109,7 +109,7 @@ def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
 
 
 def without_closing(run: Run, total: int) -> Run:
-    """``run`` without the closing pictures, for which a longer recording has no counterpart."""
+    """``run`` without the closing pictures, for which a recording that goes on, or was cut, has no counterpart."""
     return replace(run, records=[record for record in run.records if record.step < total])
 
 
@@ -150,8 +150,8 @@ def write_gifs(
         out / "side_by_side.gif", side_by_side_frames(flux, torch, verdict), (flux.title, torch.title), fps
     )
     written(out / "side_by_side.gif")
-    write_plots(out, flux, torch, verdict)
-    written(out / "losses.png")
+    for path in write_plots(out, flux, torch, verdict):
+        written(path)
     summary = {
         "verdict": verdict.to_dict(),
         "gif": {"frames": len(torch.framed), "milliseconds_a_frame": milliseconds, "loop": "forever"},
@@ -161,23 +161,27 @@ def write_gifs(
         **facts,
     }
     write_json(out / "summary.json", summary)
+    written(out / "summary.json")
     write_bytes(out / "summary.md", summary_text(flux, torch, verdict).encode())
     written(out / "summary.md")
     return verdict
 
 
-def write_plots(out: Path, flux: Run, torch: Run, verdict: FreeRunVerdict) -> None:
-    """Write ``contact_sheet.png``, ``losses.png`` and ``divergence.png``."""
+def write_plots(out: Path, flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[Path]:
+    """Write ``contact_sheet.png``, ``losses.png`` and, where pictures were compared, ``divergence.png``."""
     titles = (flux.title, torch.title)
     grids = [{record.step: grid_of(record) for record in run.framed} for run in (flux, torch)]
-    write_contact_sheet(out / "contact_sheet.png", grids[0], grids[1], titles)
+    files = [out / "contact_sheet.png", out / "losses.png"]
+    write_contact_sheet(files[0], grids[0], grids[1], titles)
     horizon = verdict.horizon if verdict.horizon >= 0 else None
-    loss_plot(out / "losses.png", _loss_series(flux), _loss_series(torch), titles, horizon)
+    loss_plot(files[1], _loss_series(flux), _loss_series(torch), titles, horizon)
     judged = [step for step in verdict.steps if np.isfinite(step.relative)]
     if judged:
         band = [step.band if step.verdict in JUDGED else np.nan for step in judged]
         divergence = {"pictures": [step.relative for step in judged]}
-        divergence_plot(out / "divergence.png", [step.step for step in judged], divergence, band, horizon)
+        files.append(out / "divergence.png")
+        divergence_plot(files[2], [step.step for step in judged], divergence, band, horizon)
+    return files
 
 
 def _loss_series(run: Run) -> dict[str, tuple[list[int], list[float]]]:

@@ -20,7 +20,19 @@ from pygan.resources import shared_table
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table. ``torch`` and ``flux`` name the axes, ``flip`` those that run backwards."""
+    """One row of the table. ``torch`` and ``flux`` name the axes, ``flip`` those that run backwards.
+
+    Flux keeps a convolution's kernel as (width, height, in, out) and runs over it backwards:
+
+    >>> kernel = np.arange(6).reshape(1, 1, 2, 3)  # PyTorch: (out, in, height, width)
+    >>> moved = rule("conv.weight").to_flux(kernel)
+    >>> moved.shape, moved[:, :, 0, 0].tolist()
+    ((3, 2, 1, 1), [[5, 2], [4, 1], [3, 0]])
+    >>> rule("conv.weight").to_torch(moved).tolist() == kernel.tolist()
+    True
+    >>> rule("conv.weight").flux_index((0, 0, 0, 0), kernel.shape)  # counted from 1, as in Julia
+    (3, 2, 1, 1)
+    """
 
     name: str
     torch: tuple[str, ...]
@@ -64,7 +76,7 @@ class Rule:
 @cache
 def table() -> Mapping[str, Rule]:
     """All rules by name, such as ``conv_transpose.weight``."""
-    raw = tomllib.loads(shared_table("layouts.toml").read_text())
+    raw = tomllib.loads(shared_table("layouts.toml").read_text(encoding="utf-8"))
     return {
         f"{kind}.{tensor}": Rule(f"{kind}.{tensor}", tuple(row["torch"]), tuple(row["flux"]), frozenset(row["flip"]))
         for kind, tensors in raw.items()

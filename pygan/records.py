@@ -34,6 +34,8 @@ class StepRecord:
     ``mode``                  ``()`` bool by ``call/network.layer`` of BatchNorm and Dropout: True in train mode
     ``gradient``              by parameter path, PyTorch layout
     ``pattern``               by ``call/network.layer``: bool, True where a relu or leaky relu was on, PyTorch layout
+    ``kink``                  by ``call/network.layer``: what entered a relu or leaky relu at places asked for, over the
+                              root mean square of all that entered it
     ``state``                 after the step, canonical keys (:mod:`pygan.state`)
     ``pictures``              ``(n, 1, H, W)`` in [-1, 1] under ``values``, or ``(H, W)`` uint8 under ``grid``
     ``sketch``                ``(17,)`` by the key of the tensor that it stands for (:mod:`pygan.sketches`)
@@ -53,6 +55,7 @@ class StepRecord:
     mode: Arrays = field(default_factory=dict)
     gradient: Arrays = field(default_factory=dict)
     pattern: Arrays = field(default_factory=dict)
+    kink: Arrays = field(default_factory=dict)
     state: State = field(default_factory=dict)
     pictures: Arrays = field(default_factory=dict)
     sketch: Arrays = field(default_factory=dict)

@@ -31,7 +31,15 @@ def element_places(size: int) -> np.ndarray:
 
 
 def sketch(array: np.ndarray) -> np.ndarray:
-    """Sketch of ``array`` (any shape, PyTorch layout): ``(17,)`` Float64."""
+    """Sketch of ``array`` (any shape, PyTorch layout): ``(17,)`` Float64.
+
+    A tensor that was flipped by mistake has the same norm, which comes first, and other projections:
+
+    >>> kernel = np.arange(12.0).reshape(3, 4)
+    >>> right, flipped = sketch(kernel), sketch(kernel[::-1])
+    >>> right.shape, bool(right[0] == flipped[0]), bool((right[1:9] == flipped[1:9]).all())
+    ((17,), True, False)
+    """
     flat = np.ascontiguousarray(array).reshape(-1).astype(np.float64)
     projections = [float(np.dot(signs, flat)) for signs in _signs(flat.size)]
     return np.array([float(np.sqrt(np.dot(flat, flat))), *projections, *flat[element_places(flat.size)]])

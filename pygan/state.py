@@ -34,7 +34,13 @@ SCHEMA = 1
 
 
 def check_same_layout(given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], what: str = "state") -> None:
-    """Raise ``StateError`` naming every missing, extra, mis-shaped or wrongly typed tensor of ``given``."""
+    """Raise ``StateError`` naming every missing, extra, mis-shaped or wrongly typed tensor of ``given``.
+
+    >>> expected = {"step": np.array(3), "buffer/a": np.zeros((6, 5))}
+    >>> check_same_layout({"buffer/a": np.zeros((5, 6))}, expected)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pygan.errors.StateError: state does not fit: buffer/a has shape (5, 6), expected (6, 5); step is missing ...
+    """
     faults = [f"{key} is missing (expected shape {expected[key].shape})" for key in expected.keys() - given.keys()]
     faults += [f"{key} is not part of this recipe (shape {given[key].shape})" for key in given.keys() - expected.keys()]
     for key in sorted(given.keys() & expected.keys()):
@@ -48,7 +54,12 @@ def check_same_layout(given: Mapping[str, np.ndarray], expected: Mapping[str, np
 
 
 def widen(state: Mapping[str, np.ndarray], dtype: str) -> State:
-    """Every float tensor as ``dtype`` (``float32`` or ``float64``); widening is exact, integers stay."""
+    """Every float tensor as ``dtype`` (``float32`` or ``float64``); widening is exact, integers stay.
+
+    >>> wide = widen({"parameter/a": np.float32([0.1]), "step": np.array(2)}, "float64")
+    >>> wide["parameter/a"].item(), wide["step"].item()
+    (0.10000000149011612, 2)
+    """
     return {key: value.astype(dtype) if value.dtype.kind == "f" else value for key, value in state.items()}
 
 

@@ -58,7 +58,22 @@ def refuse_existing(folder: Path) -> None:
 
 
 class TraceWriter:
-    """Stores records as they come. Use as a context manager; leaving it, also by an exception, ends the last chunk."""
+    """Stores records as they come. Use as a context manager; leaving it, also by an exception, ends the last chunk.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> header = Header(stack="torch", config={"seed": 0}, data={"name": "digits"}, environment={})
+    >>> with TraceWriter(folder.name, header) as trace:
+    ...     trace.write(StepRecord(0, loss={"generator": np.float32(0.5)}))
+    ...     trace.write(StepRecord(1, loss={"generator": np.float32(0.25)}))
+    >>> stored = Trace(folder.name)
+    >>> stored.steps, [float(record.loss["generator"]) for record in stored], stored.header.stack
+    ([0, 1], [0.5, 0.25], 'torch')
+    >>> stored.record(2)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pygan.errors.TraceError: ... holds steps 0 to 1, not 2
+    >>> folder.cleanup()
+    """
 
     def __init__(self, folder: str | Path, header: Header, initial: State | None = None) -> None:
         self.folder = Path(folder)

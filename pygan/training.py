@@ -24,7 +24,16 @@ def nothing(step: int) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which images a step sees: shuffled anew each epoch by the draw ``shuffle``, the partial last batch kept."""
+    """Which images a step sees: shuffled anew each epoch by the draw ``shuffle``, the partial last batch kept.
+
+    >>> schedule = Schedule(np.zeros((10, 28, 28), np.uint8), batch=4, draws=Draws(seed=0))
+    >>> schedule.steps_per_epoch
+    3
+    >>> [schedule.indices(step).tolist() for step in range(3)]
+    [[5, 4, 2, 6], [8, 7, 0, 3], [1, 9]]
+    >>> schedule[2].shape
+    (2, 1, 28, 28)
+    """
 
     images: np.ndarray
     batch: int

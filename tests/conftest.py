@@ -1,10 +1,13 @@
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_julia import bare_machine
+from run_pygan import Pygan, runner
 
-from pygan.data import Dataset, load
+from pygan.data import Dataset, load, registry
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 
 ROOT = Path(__file__).parents[1]
@@ -47,3 +50,35 @@ def same_arrays() -> Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], No
             assert got[key].tobytes() == value.tobytes(), key
 
     return check
+
+
+@pytest.fixture
+def default_handler() -> Iterator[None]:
+    """Ctrl-C raises ``KeyboardInterrupt``, whatever the tests' parent made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without Julia (:func:`fake_julia.bare_machine`), under this folder."""
+    return bare_machine(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of pygan's own data sets, empty; ``PYGAN_DATA_DIR`` is not set."""
+    monkeypatch.setattr(registry, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.delenv(registry.ENV_DIR, raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def pygan(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, cache: Path) -> Pygan:
+    """Runs the command line in this process, in an empty folder without data: ``(exit code, stdout, stderr)``.
+
+    With ``bare`` beside it, or ``pytestmark = pytest.mark.usefixtures("bare")``, on a machine without Julia.
+    """
+    monkeypatch.chdir(tmp_path)
+    return runner(monkeypatch, capfd)

@@ -1,5 +1,7 @@
 """Running the command line inside a test's process."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -18,7 +20,7 @@ main()
 Pygan = Callable[..., tuple[int, str, str]]
 
 
-def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pygan:
+def runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Pygan:
     """Call it with a command's arguments: ``(exit code, stdout, stderr)``."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
@@ -30,7 +32,7 @@ def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             cli.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        return code, *capsys.readouterr()
+        return code, *capfd.readouterr()
 
     return run
 
@@ -43,3 +45,8 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
     assert err.startswith("error: ")
     for word in words:
         assert word in err
+
+
+def press() -> None:
+    """Ctrl-C in this process; needs the fixture ``default_handler``."""
+    os.kill(os.getpid(), signal.SIGINT)

@@ -2,12 +2,11 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from run_pygan import Pygan, runner
+from run_pygan import Pygan
 
 from pygan import cli, environment, state
 from pygan.parity import bands
@@ -22,23 +21,6 @@ from pygan.training import fixed_latent, train
 NARROW_FLAGS = [
     flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
 ]
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Pygan:
-    """Run the command line in this process, in an empty folder: ``(exit code, stdout, stderr)``."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYGAN_DATA_DIR", str(tmp_path / "no data"))
-    return runner(monkeypatch, capsys)
-
-
-@pytest.fixture
-def without_julia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT", "PYGAN_JULIA", "PYGAN_JULIA_ENV"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHON_JULIAPKG_PROJECT", str(tmp_path / "no juliapkg"))
-    monkeypatch.setenv("PATH", str(tmp_path / "no programs"))
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / "no python"))
 
 
 def check_refused(result: tuple[int, str, str], *words: str) -> None:
@@ -137,7 +119,7 @@ def test_a_gpu_that_is_not_there_is_one_message_and_exit_code_2(pygan: Pygan, mo
     check_refused(pygan("train", *NARROW_FLAGS, "--device", "cuda", "--samples", 8), "torch sees no CUDA GPU")
 
 
-@pytest.mark.usefixtures("without_julia")
+@pytest.mark.usefixtures("bare")
 def test_flux_without_julia_is_one_message_that_says_how_to_get_it(pygan: Pygan) -> None:
     result = pygan("train", *NARROW_FLAGS, "--stack", "flux", "--samples", 8, "--steps", 1)
     check_refused(result, "no Julia found. Install Julia", "julia --project=")
@@ -216,7 +198,7 @@ def test_gif_beside_recorded_flux_ends_with_the_verdicts_exit_code(
     assert [step["step"] for step in summary["verdict"]["steps"]] == [0, 5, 10, 15, 20]
 
 
-@pytest.mark.usefixtures("without_julia")
+@pytest.mark.usefixtures("bare")
 def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan, monkeypatch) -> None:
     monkeypatch.setattr(
         bands, "picture_band", lambda config: PictureBand(np.array([0, 20]), np.array([0.01, 0.01]), 1.0)
@@ -224,13 +206,14 @@ def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan, mon
     arguments = ["auto" if argument == "recorded" else argument for argument in RECORDED]
     code, out, err = pygan(*arguments, "--steps", 5, "--out", "run")
     assert (code, err) == (0, "")
-    assert out.startswith("Flux is replayed from a recording, because no Julia found.")
+    why = "Flux is replayed from a recording, because no Julia found. `pygan doctor` says how to get it live."
+    assert out.splitlines()[0] == why
 
 
 # --- doctor ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("without_julia")
+@pytest.mark.usefixtures("bare")
 def test_doctor_prints_json_and_counts_a_missing_julia_as_a_gap_only(pygan: Pygan) -> None:
     code, out, err = pygan("doctor", "--json")
     rows = {row["what"]: row for row in json.loads(out)}

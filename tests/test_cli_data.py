@@ -12,25 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_pygan import Pygan, refused, runner
+from run_pygan import Pygan, refused
 
 from pygan.cli import data as command
 from pygan.data import digits, fetch, idx, registry
 
 IMAGES = np.random.Generator(np.random.Philox(7)).integers(0, 256, (5, 28, 28), dtype=np.uint8)
 NAMES = tuple(f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(registry, "cache_dir", lambda: tmp_path / "cache")
-    monkeypatch.delenv(registry.ENV_DIR, raising=False)
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path) -> Pygan:
-    return runner(monkeypatch, capsys)
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -1,25 +1,23 @@
 """What ``pygan doctor`` measures: threads, libraries, GPU and disk, without loading torch and without ever hanging."""
 
+import io
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
-from fake_julia import bare_machine
-from run_pygan import Pygan, runner
+from rich.console import Console
+from run_pygan import Pygan
 
-from pygan.cli import doctor
+from pygan.cli import doctor, output
 from pygan.stacks.julia_setup import setup_command
 
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return bare_machine(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("bare")
 
 
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], bare: Path) -> Pygan:
-    return runner(monkeypatch, capfd)
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_doctor_has_a_row_for_each_thing_it_measures_and_never_cuts_a_line(pygan: Pygan, monkeypatch) -> None:
@@ -32,6 +30,19 @@ def test_doctor_has_a_row_for_each_thing_it_measures_and_never_cuts_a_line(pygan
     assert rows["GPU"]["detail"] == "none seen (no nvidia-smi); runs use the CPU"
     monkeypatch.setenv("COLUMNS", "40")
     assert setup_command() in pygan("doctor")[1]
+
+
+def test_a_terminal_shows_details_in_their_column_and_commands_whole(monkeypatch) -> None:
+    console = Console(file=Terminal(), width=60, soft_wrap=True, highlight=False, color_system=None)
+    monkeypatch.setattr(output, "console", console)
+    command = f"  julia --project={'x' * 70} -e 'using Pkg'"
+    output.show_rows([("data: mnist", "ok", "word " * 20), ("julia", "gap", f"make it with:\n{command}")], False)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].split() == ["what", "state", "detail"]
+    column = lines[0].index("detail")
+    assert [line[:column].split() for line in lines[1:5]] == [["data:", "mnist", "ok"], [], [], ["julia", "gap"]]
+    assert max(map(len, lines[:5])) <= 60 and all(line[column] != " " for line in lines[1:5])
+    assert lines[5:] == [command]
 
 
 @pytest.mark.parametrize(

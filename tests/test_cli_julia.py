@@ -10,21 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_julia import MANIFEST, PROJECT, bare_machine, environment, fake_julia
-from run_pygan import MAIN, Pygan, refused, runner
+from fake_julia import MANIFEST, PROJECT, environment, fake_julia
+from run_pygan import MAIN, Pygan, refused
 
 from pygan.cli import julia as command
 from pygan.stacks.julia_setup import JuliaSetup, find_julia, setup_words
 
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return bare_machine(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], bare: Path) -> Pygan:
-    return runner(monkeypatch, capfd)
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 # --- setup with a Julia that is there ----------------------------------------------------------------------------
@@ -71,6 +63,16 @@ def test_a_julia_that_fails_is_one_message_with_its_last_words(pygan: Pygan, bar
     start = f"error: {julia} failed (exit code 3). Its last words:\nERROR: Unsatisfiable requirements for Flux\n log:\n"
     assert err.startswith(start) and len(err.splitlines()) == 16
     assert "  [39] deep" in out
+
+
+def test_a_console_that_lacks_julias_characters_does_not_end_the_setup(bare: Path) -> None:
+    julia = fake_julia(bare / "bin", behaviour='sys.stdout.buffer.write("  ✓ Flux\\n".encode()); sys.stdout.flush()')
+    variables = {**os.environ, "PYGAN_JULIA": str(julia), "PYGAN_JULIA_ENV": str(bare / "env")}
+    variables |= {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    words = [sys.executable, "-c", MAIN, "julia", "setup"]
+    finished = subprocess.run(words, env=variables, capture_output=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, b"")
+    assert b"\n  ? Flux\n" in finished.stdout
 
 
 def test_a_julia_that_leaves_no_environment_is_an_error(pygan: Pygan, bare: Path) -> None:

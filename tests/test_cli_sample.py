@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_pygan import MAIN, Pygan, refused, runner
+from run_pygan import MAIN, Pygan, refused
 
 from pygan import state as states
 from pygan.cli import output
@@ -33,12 +33,6 @@ FLAGS = [
     flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
 ]
 CONFIG = FluxTutorialConfig(**NARROW, threads=1, seed=7)
-
-
-@pytest.fixture
-def pygan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Pygan:
-    monkeypatch.chdir(tmp_path)
-    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +183,11 @@ def test_recipes_list_every_field_with_default_and_source(pygan: Pygan) -> None:
             assert (facts["source"], facts["allowed"]) == (kind.sources()[field], fields[field].metadata["expected"])
     code, out, _ = pygan("recipes")
     words = out.split()
-    assert code == 0 and all(field in words for field in fields) and "@3f2f828b5:" in words
+    assert code == 0 and all(field in words for field in fields)
+    [note] = [line for line in out.splitlines() if line.startswith("[1] ")]
+    assert "2021-10-08-dcgan-mnist.md @3f2f828b5" in note and out.count("@3f2f828b5") == 1
+    cited = sum("@3f2f828b5: " in source for source in FluxTutorialConfig.sources().values())
+    assert sum("[1]: " in line for line in out.splitlines()) == cited > 5
 
 
 # --- the config that comes back ----------------------------------------------------------------------------------
@@ -224,12 +222,12 @@ def test_print_config_prints_what_would_run_and_runs_nothing(pygan: Pygan, tmp_p
     refused(pygan("train", "--width", 0, "--print-config"), "width = 0 is out of range")
 
 
-def test_a_run_says_in_one_line_what_is_not_as_published(pygan: Pygan, capsys) -> None:
+def test_a_run_says_in_one_line_what_is_not_as_published(pygan: Pygan, capfd) -> None:
     arguments = ("--samples", 8, "--steps", 1, "--out")
     _, out, _ = pygan("train", *FLAGS, *arguments, "a")
     assert out.splitlines()[0] == "flux_tutorial: threads = 1, width = 2, latent_dim = 5, batch = 8, grid = 2"
     output.say_config(FluxTutorialConfig())
-    assert capsys.readouterr().out == "flux_tutorial: as published\n"
+    assert capfd.readouterr().out == "flux_tutorial: as published\n"
 
 
 def test_every_is_the_cadence_of_pictures_and_fps_writes_them_as_a_gif(pygan: Pygan) -> None:

@@ -1,6 +1,5 @@
 """Ctrl-C: exit code 130, one line, and every file is one that an uninterrupted run would have left at that step."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from run_pygan import MAIN, press
 
 from pygan import state
 from pygan.cli.output import followed, interrupts_held
@@ -18,13 +18,6 @@ from pygan.records import StepRecord
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 from pygan.training import train
-
-MAIN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from pygan.cli import main
-main()
-"""
 
 
 @pytest.fixture
@@ -103,17 +96,6 @@ def test_record_stopped_in_mid_recording_leaves_a_valid_trace(started, tmp_path:
 
 
 # --- how it is held back -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def default_handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def press() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.usefixtures("default_handler")

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "juliacall", "juliapkg", "matplotlib")
-ABOVE = ("pygan.parity", "pygan.benchmarking", "pygan.cli", "pygan.gifs", "pygan.recording", "pygan.training")
+ABOVE = (
+    "pygan.parity",
+    "pygan.benchmarking",
+    "pygan.cli",
+    "pygan.gifs",
+    "pygan.stopped",
+    "pygan.recording",
+    "pygan.training",
+)
 
 SCRIPT = """
 import sys

@@ -40,17 +40,7 @@ def executable(folder: Path, name: str = "julia") -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without Julia: nothing on PATH, no variables, an empty user folder, no juliapkg environment."""
-    for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT", "PYTHON_JULIAPKG_PROJECT", "CONDA_PREFIX"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("PYGAN_JULIA", "PYGAN_JULIA_ENV"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(julia_setup.platformdirs, "user_data_path", lambda name: tmp_path / "user" / name)
-    monkeypatch.setattr(julia_setup.sys, "prefix", str(tmp_path / "python"))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 def test_without_julia_the_error_says_where_to_get_it_and_what_to_run_then(bare: Path) -> None:

@@ -9,18 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from fake_julia import bare_machine, environment, fake_julia
+from fake_julia import environment, fake_julia
 
 from pygan.errors import JuliaNotFound
 from pygan.resources import julia_dir
 from pygan.stacks import julia_setup
 from pygan.stacks.julia_setup import PINS, JuliaSetup, find_julia, setup_command, setup_words, shell_line
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return bare_machine(tmp_path, monkeypatch)
-
 
 # --- the command, quoted -----------------------------------------------------------------------------------------
 

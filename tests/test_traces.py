@@ -30,6 +30,11 @@ def full_record(step: int) -> StepRecord:
         batch_sha256=f"{step:064x}",
         loss={"discriminator": np.array(random.random(), np.float32), "generator": np.array(-0.0)},
         logits={"real": random.standard_normal((6, 1)).astype(np.float32)},
+        activation={"real/discriminator.conv1": random.standard_normal((1, 1)).astype(np.float32)},
+        activation_gradient={"real/discriminator.conv1": random.standard_normal((1, 1))},
+        mode={"real/discriminator.drop1": np.array(True), "sample/generator.norm1": np.array(False)},
+        kink={"real/discriminator.leaky1": random.standard_normal(1)},
+        order=("activation/real/discriminator.conv1", "logits/real", "loss/discriminator"),
         gradient={"generator.dense.weight": random.standard_normal((4, 3)).T},
         pattern={f"fake/discriminator.leaky{i}": random.random(shape) > 0.5 for i, shape in enumerate(shapes)},
         state={"parameter/generator.dense.weight": random.standard_normal((3, 4)), "step": np.array(step, np.int64)},
@@ -47,7 +52,7 @@ def written(folder: Path, count: int = 4, initial: dict[str, np.ndarray] | None 
 
 
 def check_equal(got: StepRecord, expected: StepRecord, same_arrays: Callable) -> None:
-    assert (got.step, got.batch_sha256) == (expected.step, expected.batch_sha256)
+    assert (got.step, got.batch_sha256, got.order) == (expected.step, expected.batch_sha256, expected.order)
     flat = {key: np.asarray(value, order="C") for key, value in expected.to_arrays().items()}
     same_arrays(got.to_arrays(), flat)
 

@@ -173,7 +173,7 @@ def running_stats_after(stack: TorchStack, forwards: int, noise: np.ndarray) -> 
     """Buffers after so many train-mode forwards of a copy of the generator on the same noise."""
     other = TorchStack(stack.config)
     other.load_state(stack.state())
-    generator = other._networks["generator"].train()
+    generator = other.networks["generator"].train()
     with torch.no_grad():
         for _ in range(forwards):
             generator(torch.from_numpy(noise))

@@ -110,7 +110,10 @@ def _group(report: Mapping[str, Any], group: Mapping[str, Any]) -> Iterator[str]
 
 def _rows_in_words(group: Mapping[str, Any]) -> Iterator[str]:
     yield ""
-    yield "Threads of Flux rows are Julia x BLAS. `first` is the first step of the row's process, compilation included; GC and allocated are a step's."
+    yield (
+        "Threads of Flux rows are Julia x BLAS. `first` is the first step of the row's process, compilation included; "
+        "GC and allocated are a step's."
+    )
     yield ""
     for entry in group["rows"]:
         yield f"- `{entry['row']}`: {entry['about']}. Verdict: {entry['reason']}."

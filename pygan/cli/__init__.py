@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from pygan import __version__
-from pygan.cli import bench, data, doctor, gif, julia, recipes, record, sample, train
+from pygan.cli import bench, data, doctor, gif, julia, parity, recipes, record, sample, train
+from pygan.cli.output import folded
 from pygan.errors import PyganError
 
 app = typer.Typer(
@@ -20,6 +23,7 @@ app = typer.Typer(
 )
 app.command("gif")(gif.gif)
 app.command("train")(train.train)
+app.command("parity")(parity.parity)
 app.command("sample")(sample.sample)
 app.command("record")(record.record)
 app.command("bench")(bench.bench)
@@ -46,12 +50,17 @@ def options(
 
 def main() -> None:
     """Run the command line; every foreseeable fault is one message and an exit code (see :mod:`pygan.errors`)."""
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a character shows "?" instead of ending the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     error_console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()
     except (PyganError, OSError) as error:
-        error_console.print("[bold red]error:[/]", end=" ")
-        error_console.print(str(error), markup=False)
+        text = f"error: {error}"
+        message = Text(folded(text, error_console.width) if sys.stderr.isatty() else text)
+        message.stylize("bold red", 0, len("error:"))
+        error_console.print(message)
         sys.exit(error.exit_code if isinstance(error, PyganError) else PyganError.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into SystemExit(130)
         if isinstance(stop, SystemExit) and stop.code != 130:

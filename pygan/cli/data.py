@@ -64,7 +64,8 @@ def list_sets(
         console.print(f"[bold]{one['name']}[/]  {one['title']}")
         console.print(f"  licence  {one['licence']}", markup=False)
         for split, paths in one["found"].items():
-            console.print(f"  {split:7}  {' and '.join(paths) if paths else 'not here'}", markup=False)
+            for label, path in zip((split, ""), paths or ["not here"], strict=False):
+                console.print(f"  {label:7}  {path}", markup=False)
         if None in one["found"].values():
             does = "makes" if one["name"] == registry.DIGITS else "downloads"
             how = f"{does} {decimal(one['fetch_bytes'])} in {one['fetch_to']}"

@@ -70,7 +70,8 @@ def _library_rows() -> list[Row]:
     found = util.find_spec("torch")
     folders = [Path(found.origin).parent / "lib"] if found and found.origin else []
     if os.environ.get("CONDA_PREFIX"):
-        folders.append(Path(os.environ["CONDA_PREFIX"]) / "lib")
+        prefix = Path(os.environ["CONDA_PREFIX"])
+        folders += [prefix / "lib", prefix / "Library" / "bin"]  # the second one on Windows
     files = sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir())
     copies = [path for path in files if path.name.startswith(_OPENMP) and not path.is_symlink()]
     rows: list[Row] = []

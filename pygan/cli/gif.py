@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StepsOption, with_config
-from pygan.cli.output import console, data_facts, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import console, data_facts, followed, say, say_caveats, say_config, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
+from pygan.records import StepRecord
 
 DEFAULT_STEPS = 300
 """About two minutes of PyTorch on two cores."""
@@ -39,6 +40,8 @@ def gif(
     """Train both stacks from the same draws and write flux.gif, torch.gif, side_by_side.gif, plots and a summary.
 
     Exit code 0: the pictures agree up to the stated step. 1: they differ inside the horizon.
+
+    Ctrl-C (exit code 130) leaves the GIFs so far; what Flux did live goes on with --flux OUT/flux.trace.
     """
     from pygan import gifs
     from pygan.data import load
@@ -58,7 +61,10 @@ def gif(
             find_julia().check()
             live = True
         except JuliaNotFound as error:
-            console.print(f"Flux is replayed from a recording, because {str(error).splitlines()[0]}", markup=False)
+            why = str(error).partition("\n")[0]
+            if why.endswith(":"):  # a command that would mend it follows
+                why = why.rpartition(". ")[0]
+            say(f"Flux is replayed from a recording, because {why}. `pygan doctor` says how to get it live.")
 
     every = config.picture_every
     trace = None
@@ -68,29 +74,42 @@ def gif(
     total = steps or min(held, DEFAULT_STEPS)
     say_config(config)
     started = time.perf_counter()
+    runs: dict[str, gifs.Run] = {}
 
-    def run(name: str) -> gifs.Run:
+    def run(name: str) -> None:
+        from pygan.training import train
+
         stack = make_stack(name, config)
-        say_warning(stack)
-        begun = time.perf_counter()
         try:
-            from pygan.training import train
-
-            made = train(stack, dataset, total, picture_every=every)
-            records = list(followed(made, f"{name} on {dataset.name}", total))
-            seconds = time.perf_counter() - begun
-            return gifs.Run(gifs.live_title(stack), {"live": True, "seconds": seconds, **stack.describe()}, records)
+            say_warning(stack)
+            title, described = gifs.live_title(stack), stack.describe()
+            records: list[StepRecord] = []
+            begun = time.perf_counter()
+            try:
+                made = train(stack, dataset, total, picture_every=every)
+                for record in followed(made, f"{name} on {dataset.name}", total):
+                    records.append(record)  # one by one: a stopped run keeps what it has
+            finally:
+                seconds = time.perf_counter() - begun
+                runs[name] = gifs.Run(title, {"live": True, "seconds": seconds, **described}, records)
         finally:
             stack.close()
 
-    if trace is not None:
-        environment = {"live": False, "trace": trace.folder.name, "recorded": trace.header.recorded}
-        kept = gifs.first_steps(trace, total, every)
-        flux_run = gifs.Run(gifs.recorded_title(trace), {**environment, **trace.header.environment}, kept)
-    else:
-        flux_run = run("flux")
-    torch_run = run("torch")
-    if trace is not None and total < held:
+    try:
+        if trace is not None:
+            environment = {"live": False, "trace": trace.folder.name, "recorded": trace.header.recorded}
+            kept = gifs.first_steps(trace, total, every)
+            runs["flux"] = gifs.Run(gifs.recorded_title(trace), {**environment, **trace.header.environment}, kept)
+        else:
+            run("flux")
+        run("torch")
+    except KeyboardInterrupt:
+        facts = {"config": config.to_dict(), "data": data_facts(dataset), "steps": total}
+        answer |= {**facts, "out": out}
+        answer |= _leave(out, runs, dataset, fps, facts)
+        raise
+    flux_run, torch_run = runs["flux"], runs["torch"]
+    if all(record.step != total for record in flux_run.records):
         torch_run = gifs.without_closing(torch_run, total)
     facts = {
         "config": config.to_dict(),
@@ -99,17 +118,33 @@ def gif(
         "seconds": time.perf_counter() - started,
     }
     answer |= {**facts, "flux": flux_run.title, "torch": torch_run.title, "out": out}
-    verdict = gifs.write_gifs(
-        out,
-        flux_run,
-        torch_run,
-        picture_band(config.to_dict()),
-        fps,
-        facts,
-        lambda path: console.print(f"wrote {path}", markup=False),
-    )
-    answer["files"] = sorted(path for path in out.iterdir() if path.is_file())
+    answer["files"] = files = []
+
+    def written(path: Path) -> None:
+        files.append(path)
+        console.print(f"wrote {path}", markup=False)
+
+    band = picture_band(config.to_dict())
+    verdict = gifs.write_gifs(out, flux_run, torch_run, band, fps, facts, written)
     answer |= {name: getattr(verdict, name) for name in ("verdict", "reason", "agreed_until", "horizon")}
-    console.print(f"\n{verdict.verdict}: {verdict.reason}.", markup=False)
+    console.print()
+    say(f"{verdict.verdict}: {verdict.reason}.")
     if verdict.verdict == DIFFERS:
         sys.exit(1)
+
+
+def _leave(out: Path, runs: dict[str, Any], dataset: Any, fps: float, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write what a stopped run has; returns what a machine is told of it."""
+    from pygan import stopped
+    from pygan.parity.free_run import NOT_RUN
+
+    if not any(run.records for run in runs.values() if run.facts["live"]):
+        return {}  # nothing but a start and a recording that the user has anyway
+    reason, files = stopped.write_stopped(out, runs, dataset, fps, facts)
+    for path in files:
+        console.print(f"wrote {path}", markup=False)
+    console.print()
+    say(f"{NOT_RUN}: {reason}.")
+    if out / stopped.TRACE in files:
+        say(f"What Flux did is kept: run again with --flux {out / stopped.TRACE} to compare it with PyTorch.")
+    return {"files": files, "verdict": NOT_RUN, "reason": reason}

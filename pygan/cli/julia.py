@@ -56,8 +56,9 @@ def setup(
 ) -> None:
     """Make the environment of the flux worker, by the command that doctor prints; Julia's own output is shown.
 
-    Without Julia 1.10 on PATH, juliapkg downloads it, but only with --yes. JULIA_PKG_OFFLINE=true or
-    PYTHON_JULIAPKG_OFFLINE=yes: nothing is downloaded.
+    Without Julia 1.10 on PATH, juliapkg downloads it, but only with --yes.
+
+    With JULIA_PKG_OFFLINE=true or PYTHON_JULIAPKG_OFFLINE=yes nothing is downloaded.
     """
     with contextlib.suppress(JuliaNotFound):
         found = find_julia()
@@ -111,7 +112,7 @@ def julia_rows() -> list[Row]:
         found = find_julia()
         versions = found.check()
     except PyganError as error:
-        return [*rows, ("julia", "gap", f"live Flux is off; recorded Flux works. {error}")]
+        return [*rows, ("julia", "gap", f"live Flux is off, recorded Flux works: {error}")]
     rows += [_executable_row(found, versions), ("julia environment", "ok", found.project)]
     return rows + [
         (name, "ok", versions[name])
@@ -124,7 +125,7 @@ def _executable_row(found: JuliaSetup, versions: Mapping[str, str]) -> Row:
     """The program answers, and it is of the minor version that made the environment."""
     version = julia_version(found.executable)
     if version is None or not version.startswith(f"{PINS['julia']}."):
-        return "julia", "gap", f"live Flux is off; recorded Flux works. {_what_is_wrong(found.executable, version)}"
+        return "julia", "gap", f"live Flux is off, recorded Flux works: {_what_is_wrong(found.executable, version)}"
     made_by = "" if version == versions["julia"] else f"; the environment was made by {versions['julia']}"
     return "julia", "ok", f"{version} at {found.executable} ({found.source}){made_by}"
 

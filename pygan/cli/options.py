@@ -40,7 +40,7 @@ PrintConfigOption = Annotated[
 ]
 
 DEFAULT_RECIPE = "flux_tutorial"
-_GROUP = "Config (each default with its source)"
+_GROUP = "Config (each default with its source; `pygan recipes` names the publication)"
 
 
 def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -97,14 +97,23 @@ def _config_options(
         ("print_config", PrintConfigOption, False),
         ("as_json", JsonOption, False),
     ]
+    published = {where for kind in CONFIGS.values() for where in publications(kind)}
     for name, item in fields.items():
         flags = [f"--{name.replace('_', '-')}", *(["--every"] if name == "picture_every" else [])]
-        text = f"Default {item.default!r} ({item.metadata['source']})."
+        where, _, what = item.metadata["source"].partition(": ")
+        source = f"published: {what}" if where in published else item.metadata["source"]
+        text = f"Default {item.default!r} ({source})."
         if name in defaults:
-            text = f"Default here {defaults[name]!r}; {item.default!r} in the {item.metadata['source']}."
+            text = f"Default here {defaults[name]!r}, elsewhere {item.default!r} ({source})."
         option = typer.Option(*flags, help=text, rich_help_panel=_GROUP, show_default=False)
         options.append((name, Annotated[type(item.default) | None, option], None))
     return options
+
+
+def publications(kind: type[RunConfig]) -> list[str]:
+    """The publications that several fields of a recipe's config have as their source, in order."""
+    places = [where for where, colon, _ in (source.partition(": ") for source in kind.sources().values()) if colon]
+    return [where for where in dict.fromkeys(places) if places.count(where) > 1 and where != "ours"]
 
 
 def make_config(

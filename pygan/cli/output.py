@@ -8,6 +8,7 @@ import json
 import math
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,8 +62,8 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
 
 
 def print_json(value: Any) -> None:
-    """Write ``value`` as JSON on standard output; paths become text, numbers that JSON lacks (NaN, inf) null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write ``value`` as JSON in ASCII on standard output; paths become text, what JSON lacks (NaN, inf) null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -82,18 +83,33 @@ _COLOURS = {"ok": "green", "gap": "yellow", "broken": "red", "unverified": "mage
 
 
 def show_rows(rows: Sequence[Row], as_json: bool) -> None:
-    """Print facts as a table, or as a JSON list of objects. Lines are never cut, so that commands can be copied."""
+    """Print facts as a table, or as a JSON list of objects.
+
+    A terminal shows details in a column of their own. Indented lines of a detail are commands: they start at the left
+    and are never cut, so that they can be copied.
+    """
     if as_json:
         print_json([dict(zip(("what", "state", "detail"), row, strict=True)) for row in rows])
         return
     widths = [max(map(len, column)) + 2 for column in zip(("what", "state", ""), *rows, strict=True)][:2]
     margin = " " * sum(widths)
+    room = max(30, console.width - len(margin)) if console.file.isatty() else sys.maxsize
     console.print(f"{'what':{widths[0]}}{'state':{widths[1]}}detail", style="bold", markup=False)
     for what, state, detail in rows:
         line = Text(f"{what:{widths[0]}}")
         line.append(f"{state:{widths[1]}}", style=_COLOURS[state])
-        line.append(detail.replace("\n", f"\n{margin}"))
+        lines = folded(detail, room).split("\n")
+        line.append("\n".join(part if part.startswith("  ") else margin + part for part in lines).removeprefix(margin))
         console.print(line)
+
+
+def folded(text: str, width: int) -> str:
+    """``text`` in lines of at most ``width``, broken between words; an indented line is a command and stays whole."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        whole = line.startswith("  ") or len(line) <= width
+        lines += [line] if whole else textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 class _Rate(ProgressColumn):
@@ -169,7 +185,7 @@ def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[St
         task = bar.add_task(label, total=steps, info="")
         for record in records:
             if record.loss:
-                bar.update(task, completed=record.step + 1, info=losses(record))
+                bar.update(task, completed=record.step + 1, info=short_losses(record))
             yield record
 
 
@@ -179,26 +195,37 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def losses(record: StepRecord) -> str:
-    """``D loss 1.3863  G loss 0.6931`` from a record's losses."""
+    """``discriminator loss 1.3863  generator loss 0.6931`` from a record's losses."""
     return "  ".join(f"{name} loss {float(value):.4f}" for name, value in record.loss.items())
+
+
+def short_losses(record: StepRecord) -> str:
+    """``loss D 1.3863  G 0.6931``, so that a progress bar has room in 80 columns."""
+    return "loss " + "  ".join(f"{name[0].upper()} {float(value):.4f}" for name, value in record.loss.items())
+
+
+def say(text: str, style: str = "", label: str = "") -> None:
+    """Print text for people, on a terminal broken between words; ``style`` is the label's if there is one."""
+    whole = f"{label} {text}" if label else text
+    line = Text(folded(whole, console.width) if console.file.isatty() else whole)
+    line.stylize(style, 0, len(label) or None)
+    console.print(line)
 
 
 def say_config(config: RunConfig) -> None:
     """Print in one line which recipe runs and which of its values are not the published ones."""
     values = [(item.name, getattr(config, item.name), item.default) for item in dataclasses.fields(config)]
     changed = [f"{name} = {value}" for name, value, default in values if value != default]
-    console.print(f"{config.recipe}: {', '.join(changed) or 'as published'}", style="dim", markup=False)
+    say(f"{config.recipe}: {', '.join(changed) or 'as published'}", "dim")
 
 
 def say_warning(stack: Stack) -> None:
     """Print what a stack that has just started must tell its user, if anything."""
     if warning := stack.describe().get("warning"):
-        console.print("[bold yellow]warning:[/]", end=" ")
-        console.print(str(warning), markup=False)
+        say(str(warning), "bold yellow", "warning:")
 
 
 def say_caveats(config: RunConfig) -> None:
     """Print what a run of this config must tell its user."""
     for caveat in config.caveats:
-        console.print("[bold yellow]warning:[/]", end=" ")
-        console.print(caveat, markup=False)
+        say(caveat, "bold yellow", "warning:")

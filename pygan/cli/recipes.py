@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from pygan.cli.options import publications
 from pygan.cli.output import console, print_json
 from pygan.config import RunConfig
 from pygan.recipes import CONFIGS
@@ -24,9 +25,14 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for
         console.print(f"[bold]{name}[/]  {escape(_about(kind))}")
         folded = [Column(head, overflow="fold") for head in ("allowed", "source of the default")]
         table = Table(Column("field", no_wrap=True), Column("default", no_wrap=True), *folded, box=None, pad_edge=False)
+        notes = {where: f"[{number}]" for number, where in enumerate(publications(kind), 1)}
         for field, facts in _fields(kind).items():
-            table.add_row(field, str(facts["default"]), facts["allowed"], escape(facts["source"]))
+            where, colon, what = facts["source"].partition(": ")
+            source = f"{notes[where]}{colon}{what}" if where in notes else facts["source"]
+            table.add_row(field, str(facts["default"]), facts["allowed"], escape(source))
         console.print(table)
+        for where, note in notes.items():
+            console.print(f"{note} {where}", markup=False)
         console.print()
     console.print("Set a field with its flag, e.g. --latent-dim 5, or in a TOML file given to --config.")
 

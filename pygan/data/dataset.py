@@ -64,6 +64,10 @@ def scale(images: np.ndarray) -> np.ndarray:
 
     That is ``2x - 1`` of MLDatasets' ``x = byte / 255f0`` (a true division: multiplying by ``1 / 255f0`` differs
     for 126 of the 256 bytes). ``images``: ``(N, 28, 28)`` uint8; returns ``(N, 1, 28, 28)`` float32.
+
+    >>> scaled = scale(np.full((2, 28, 28), 255, np.uint8))
+    >>> scaled.shape, scaled.dtype, float(scaled.max())
+    ((2, 1, 28, 28), dtype('float32'), 1.0)
     """
     if images.dtype != np.uint8 or images.ndim != 3:
         raise DataError(f"images to scale have shape {images.shape}, {images.dtype}; expected (N, H, W), uint8.")

@@ -60,6 +60,17 @@ def write(path: PathLike, array: np.ndarray) -> None:
 
     The same array gives the same bytes on every day (gzip's time stamp is 0). Raises ``DataError`` for another
     dtype, rank or an empty array, ``OutputError`` if the file cannot be written.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "labels.gz"
+    >>> write(path, np.array([5, 0, 4], np.uint8))
+    >>> read_labels(path).tolist()
+    [5, 0, 4]
+    >>> read_images(path)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pygan.errors.DataError: ...labels.gz starts with 00 00 08 01 (IDX labels); expected 00 00 08 03 (images). ...
+    >>> folder.cleanup()
     """
     if array.dtype != np.uint8 or array.ndim not in _KINDS or array.size == 0:
         raise DataError(

@@ -1,6 +1,6 @@
 """Tolerances. Each has a reason and a measured floor beside it; a band over 10 times its floor fails the build.
 
-``floors.json`` is written by ``python -m pygan.parity.noise`` from varied runs; the factors are committed here by hand.
+``floors.json`` is written by ``pygan parity --measure-noise`` from varied runs; the factors are committed here by hand.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ FLOAT64_ABSOLUTE = {"gradient": 5e-16, "exp_avg": 5e-17}
 256 terms of order 1/2, and a tenth of it in the first moment. Every other kind is held to the relative norm alone."""
 
 
+LOCAL_TOLERANCE = {"float64": 1e-11, "float32": 3e-5}
+"""Relative norm by which one layer's own output may differ between stacks when both start it from the same values."""
+
+
 def float64_band(key: str) -> Band:
     """Band of one Float64 step with equal constants for a tensor ``kind/name``: measured 3e-12 and far below."""
     kind = key.removeprefix("state/").partition("/")[0]
@@ -57,11 +61,21 @@ REFEREE_NOISE = 1e-5
 """Relative error of a gradient below which the two stacks' distances are not weighed; 4e-6 measured at most, but for
 the one gradient that cancels."""
 
+
+def referee_floor(key: str) -> float:
+    """Distance from the referee below which a Float32 tensor is not weighed: forward values carry forward noise."""
+    return FORWARD_NOISE if key.startswith(("activation/", "logits/")) else REFEREE_NOISE
+
+
 EARLY_LOSS = Band(0.0, 1e-5, "losses of the first 4 free full-width steps, of order 1: 1.0e-6 measured at most")
 EARLY_WEIGHTS = Band(
     4e-3, 0.0, "weights' sketches in the first 4 free full-width steps, kink flips included: 8.4e-4 measured at most"
 )
-FREE_FLOAT64 = Band(1e-12, 0.0, "20 free narrow Float64 steps: 1.3e-13 measured at most")
+FREE_FLOAT64 = Band(
+    1e-12,
+    2e-14,
+    "20 free narrow Float64 steps: 1.3e-13 measured at most; or 1e-10 of a learning rate, for a bias that crosses zero",
+)
 
 
 def outside_float64(differences: Iterable[Difference]) -> list[Difference]:
@@ -117,12 +131,44 @@ _WITHOUT_EFFECT = ("seed", "threads", "epochs", "picture_every", "grid")
 def picture_band(config: Mapping[str, Any]) -> PictureBand | None:
     """The committed band for free runs of ``config``; None where no floor was measured for such a run."""
     row = floors()["pictures"]
-    given, measured = (
-        {key: value for key, value in one.items() if key not in _WITHOUT_EFFECT} for one in (config, row["config"])
-    )
-    if given != measured:
+    if _without(config) != _without(row["config"]):
         return None
     return PictureBand(np.array(row["steps"]), np.array(row["relative"]), PICTURE_FACTOR)
+
+
+@dataclass(frozen=True)
+class TensorBands:
+    """Bands of a free run's tensors over steps, per tensor: ``factor`` times the envelope of the measured spread."""
+
+    steps: np.ndarray
+    floor: Mapping[str, np.ndarray]
+    factor: float
+
+    @property
+    def horizon(self) -> int:
+        """Last step that was measured."""
+        return int(self.steps[-1])
+
+    def at(self, key: str, step: int) -> float:
+        """Admissible relative difference of ``key`` after ``step`` (log-linear between measured steps)."""
+        return self.factor * float(np.exp(np.interp(step, self.steps, np.log(self.floor[key]))))
+
+
+TENSOR_FACTOR = 4.0
+"""As for pictures."""
+
+
+def tensor_bands(config: Mapping[str, Any]) -> TensorBands | None:
+    """The committed bands of a free run's tensors; None where no floor was measured for such a run."""
+    row = floors()["pictures"]
+    if "tensors" not in row or _without(config) != _without(row["config"]):
+        return None
+    floor = {key: np.maximum(np.array(values), 1e-9) for key, values in row["tensors"]["relative"].items()}
+    return TensorBands(np.array(row["tensors"]["steps"]), floor, TENSOR_FACTOR)
+
+
+def _without(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
 
 
 def float32_band(key: str, job: str = "narrow") -> Band:

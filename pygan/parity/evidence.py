@@ -73,7 +73,7 @@ class UpdateEvidence(Evidence):
     """One parameter's update from the same ``gradient`` and the same values before it.
 
     ``before``, ``after_candidate`` and ``after_reference`` hold ``parameter``, ``exp_avg``, ``exp_avg_sq`` (of the
-    parameter's shape) and ``beta_power`` ``(2,)``. ``numbers`` are the reference's ``lr``, ``beta1``, ``beta2``, ``eps``.
+    parameter's shape) and ``beta_power`` ``(2,)``; ``numbers`` the led stack's ``lr``, ``beta1``, ``beta2``, ``eps``.
     """
 
     path: str = field(kw_only=True)

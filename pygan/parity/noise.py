@@ -1,6 +1,6 @@
 """Measuring the noise floors: how far one stack is from itself, and from the referee, when only rounding differs.
 
-``python -m pygan.parity.noise`` writes ``floors.json``, which the bands in :mod:`pygan.parity.bands` are built on and
+``pygan parity --measure-noise`` writes ``floors.json``, which the bands in :mod:`pygan.parity.bands` are built on and
 which CI only reads. Every variant is its own process, because instruction-set caps act at start-up.
 """
 
@@ -28,7 +28,7 @@ from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
 from pygan.resources import traces_dir
 from pygan.state import widen
-from pygan.traces import Trace
+from pygan.traces import Trace, TraceWriter
 
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
@@ -44,6 +44,8 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 NARROW, FULL = "flux-narrow-float32", "flux-full-digits"
 CAPTURE = ("logits", "gradients", "state")
+FREE_STEPS = 120
+"""Steps of the free full-width runs; they set the horizon."""
 
 
 def worst_by_key(differences: list[Difference]) -> dict[str, float]:
@@ -75,34 +77,32 @@ def teacher_forced(stack: Any, trace: Trace, schedule: Any) -> list[StepRecord]:
     return records
 
 
-def _save(path: Path, records: list[StepRecord]) -> None:
-    arrays: dict[str, Any] = {f"{r.step}|{key}": value for r in records for key, value in r.to_arrays().items()}
-    np.savez(path, **arrays)
-
-
-def _load(path: Path) -> list[StepRecord]:
-    with np.load(path, allow_pickle=False) as stored:
-        steps: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
-        for name in stored.files:
-            step, _, key = name.partition("|")
-            steps[int(step)][key] = stored[name]
-    return [StepRecord.from_arrays(step, steps[step]) for step in sorted(steps)]
-
-
 def _run_variant(job: str, out: Path, steps: int) -> None:
-    """One process's work: teacher-forced narrow steps, the first full-width step, or the free run's pictures."""
+    """One process's work, stored as a trace: teacher-forced narrow steps, the first full-width step, or a free run."""
     from pygan.data import load
-    from pygan.training import train
+    from pygan.recording import header, record
 
     if job == "pictures":
         trace = Trace(traces_dir() / FULL)
-        made = train(_torch(config_from_dict(trace.header.config)), load("digits"), steps, picture_every=10)
-        _save(out, [record for record in made if record.pictures and record.loss])
-    else:
-        _save(out, taken_steps(job, "float32"))
+        stack, sketched = _torch(config_from_dict(trace.header.config)), sketched_steps(trace)
+        wanted = {step: ("sketches",) for step in sketched}
+        made = record(stack, load("digits"), steps, out, picture_every=10, capture=lambda step: wanted.get(step, ()))
+        for _ in made:
+            pass
+        return
+    trace = Trace(traces_dir() / (NARROW if job == "narrow" else FULL))
+    stack = _torch(config_from_dict(trace.header.config))
+    with TraceWriter(out, header(stack, load(trace.header.data["name"]), "pygan parity --measure-noise")) as writer:
+        for one in taken_steps(job, "float32", stack):
+            writer.write(one)
 
 
-def taken_steps(job: str, dtype: str) -> list[StepRecord]:
+def sketched_steps(trace: Trace) -> list[int]:
+    """Steps after which a full-width trace holds sketches of the state."""
+    return [step for step in trace.steps if trace.record(step).sketch]
+
+
+def taken_steps(job: str, dtype: str, stack: Any = None) -> list[StepRecord]:
     """The torch stack's records of a job: every ``narrow`` step from Flux's state, or the first step at full width."""
     from pygan.data import load
     from pygan.training import Schedule
@@ -111,17 +111,17 @@ def taken_steps(job: str, dtype: str) -> list[StepRecord]:
     config = config_from_dict(trace.header.config)
     data = load(trace.header.data["name"], limit=trace.header.data["images"])
     schedule = Schedule(data.images, trace.header.config["batch"], Draws(config.seed))
-    stack = _torch(config.replace(dtype=dtype))
+    stack = stack or _torch(config.replace(dtype=dtype))
     if job == "narrow":
         return teacher_forced(stack, trace, schedule)
     return [stack.step(schedule[0], Draws(config.seed), ("logits", "sketches"), trace.record(0).pattern)]
 
 
 def _variant(name: str, job: str, folder: Path, steps: int) -> list[StepRecord]:
-    out = folder / f"{job}-{name.replace(' ', '-')}.npz"
+    out = folder / f"{job}-{name.replace(' ', '-')}"
     command = [sys.executable, "-m", "pygan.parity.noise", "--variant-job", job, "--out", str(out)]
     subprocess.run([*command, "--steps", str(steps)], env={**os.environ, **VARIANTS[name]}, check=True)
-    return _load(out)
+    return list(Trace(out))
 
 
 def step_floors(job: str, folder: Path) -> dict[str, Any]:
@@ -147,48 +147,76 @@ def step_floors(job: str, folder: Path) -> dict[str, Any]:
     return {"floor": floor, "worst": worst, "trace": trace.folder.name}
 
 
-def picture_floors(folder: Path, steps: int, variants: list[str]) -> dict[str, Any]:
-    """Spread of free full-width runs' pictures over variants of torch: the largest, made monotone over steps."""
-    runs = {name: _variant(name, "pictures", folder, steps) for name in ["default", *variants]}
+def free_floors(folder: Path, steps: int, variants: list[str]) -> dict[str, Any]:
+    """Spread of free full-width runs over variants of torch, made monotone over steps: pictures, and each tensor."""
+    runs = {}
+    for name in ["default", *variants]:
+        print(f"free run: {name}", flush=True)
+        runs[name] = _variant(name, "pictures", folder, steps)
     base = runs.pop("default")
-    rows = {name: [relative_picture(a, b)[0] for a, b in zip(run, base, strict=True)] for name, run in runs.items()}
-    envelope = np.maximum.accumulate(np.max(list(rows.values()), axis=0))
+    drawn = [record for record in base if record.pictures and record.loss]
+    rows = {
+        name: [relative_picture(one, mine)[0] for one, mine in zip(_like(run, drawn), drawn, strict=True)]
+        for name, run in runs.items()
+    }
+    sketched = [record for record in base if record.sketch]
+    spread: dict[str, list[float]] = {}
+    for place, mine in enumerate(sketched):
+        found = [compare_records(_like(run, sketched)[place], mine, kinds=("sketch",)) for run in runs.values()]
+        for key, worst in worst_by_key([one for differences in found for one in differences]).items():
+            if key.startswith("sketch/state/"):
+                spread.setdefault(key.removeprefix("sketch/"), []).append(worst)
     return {
-        "steps": [record.step for record in base],
-        "relative": envelope.tolist(),
+        "steps": [record.step for record in drawn],
+        "relative": np.maximum.accumulate(np.max(list(rows.values()), axis=0)).tolist(),
         "rows": rows,
+        "tensors": {
+            "steps": [record.step for record in sketched],
+            "relative": {key: np.maximum.accumulate(values).tolist() for key, values in spread.items()},
+        },
         "config": Trace(traces_dir() / FULL).header.config,
-        "command": f"python -m pygan.parity.noise --steps {steps}",
+        "command": f"pygan parity --measure-noise --steps {steps}",
     }
 
 
-def main() -> None:
-    """Measure everything and write the floors file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "floors.json")
-    parser.add_argument("--steps", type=int, default=120, help="steps of the free full-width runs")
-    parser.add_argument("--variant-job", choices=["narrow", "first_step", "pictures"], help=argparse.SUPPRESS)
-    parser.add_argument("--keep-pictures", action="store_true", help="measure the steps anew, keep the pictures' row")
-    chosen = parser.parse_args()
-    if chosen.variant_job:
-        _run_variant(chosen.variant_job, chosen.out, chosen.steps)
-        return
+def _like(run: list[StepRecord], chosen: list[StepRecord]) -> list[StepRecord]:
+    """The records of ``run`` at the steps of ``chosen``."""
+    by_step = {record.step: record for record in run}
+    return [by_step[record.step] for record in chosen]
+
+
+def measure(out: Path | None = None, steps: int = FREE_STEPS, *, keep_free_runs: bool = False) -> Path:
+    """Measure all floors on this machine and write them to ``out`` (default: the committed file); returns the path.
+
+    With ``keep_free_runs`` the long part is taken over from the file that is there.
+    """
+    out = out or Path(__file__).parent / "floors.json"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        pictures = (
-            json.loads(chosen.out.read_text())["pictures"]
-            if chosen.keep_pictures
-            else picture_floors(folder, chosen.steps, [one for one in VARIANTS if one != "default"])
-        )
+        variants = [one for one in VARIANTS if one != "default"]
+        if keep_free_runs:
+            pictures = json.loads(out.read_text(encoding="utf-8"))["pictures"]
+        else:
+            pictures = free_floors(folder, steps, variants)
         floors = {
             "environment": environment.describe(),
-            "command": "python -m pygan.parity.noise" + (" --keep-pictures" if chosen.keep_pictures else ""),
+            "command": "pygan parity --measure-noise",
             "narrow": step_floors("narrow", folder),
             "first_step": step_floors("first_step", folder),
             "pictures": pictures,
         }
-    write_json(chosen.out, floors)
-    print(f"wrote {chosen.out}")
+    write_json(out, floors)
+    return out
+
+
+def main() -> None:
+    """One variant's process; started by :func:`measure`, not by hand."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--variant-job", choices=["narrow", "first_step", "pictures"], required=True)
+    chosen = parser.parse_args()
+    _run_variant(chosen.variant_job, chosen.out, chosen.steps)
 
 
 if __name__ == "__main__":

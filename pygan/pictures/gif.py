@@ -43,6 +43,9 @@ def frame_milliseconds(fps: float) -> int:
     """How long a frame at ``fps`` is shown: whole hundredths of a second, at least 2 (browsers slow down faster ones).
 
     Raises ``PictureError`` unless ``fps`` is finite and positive.
+
+    >>> frame_milliseconds(5), frame_milliseconds(30), frame_milliseconds(1000)
+    (200, 30, 20)
     """
     if not (math.isfinite(fps) and fps > 0):
         raise PictureError(f"{fps} frames a second is no frame rate; expected a positive number")

@@ -21,6 +21,9 @@ def pixels(values: np.ndarray) -> np.ndarray:
     values are rounded to Float32 first, and what lies outside [-1, 1] is cut off. Source: the article saves
     ``Gray{Float32}`` pictures, which its PNG writer rounds to nearest.
     Raises ``PictureError`` naming the picture that holds a NaN or an infinity, or the wrong shape or dtype.
+
+    >>> pixels(np.float32([-1, 0, 0.5, 1, 7]).reshape(1, 1, 1, 5)).tolist()
+    [[[[0, 128, 191, 255, 255]]]]
     """
     if values.ndim != 4 or values.shape[1] != 1 or not np.issubdtype(values.dtype, np.floating):
         raise PictureError(
@@ -44,6 +47,11 @@ def grid(values: np.ndarray, side: int) -> np.ndarray:
 
     ``values``: ``(side * side, 1, H, W)`` float in [-1, 1]; returns ``(side * H, side * W)`` uint8, rounded by
     :func:`pixels`. Raises ``PictureError`` if there are more or fewer pictures, or as :func:`pixels` does.
+
+    Four pictures of one pixel, ever brighter: the second lies under the first, the third beside it.
+
+    >>> grid(np.linspace(-1, 1, 4).reshape(4, 1, 1, 1), side=2).tolist()
+    [[0, 170], [85, 255]]
     """
     levels = pixels(values)
     count, _, height, width = levels.shape

@@ -17,7 +17,11 @@ PATTERN = "dcgan_steps_*.png"
 
 
 def file_name(step: int) -> str:
-    """The article's name for the picture drawn at ``step``, e.g. ``dcgan_steps_001000.png``."""
+    """The article's name for the picture drawn at ``step``.
+
+    >>> file_name(1000)
+    'dcgan_steps_001000.png'
+    """
     if step < 0:
         raise PictureError(f"step {step} has no picture; steps count from 0")
     return f"dcgan_steps_{step:06d}.png"

@@ -78,7 +78,14 @@ def config_class(recipe: str) -> type[RunConfig]:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """The config stored in an artefact."""
+    """The config stored in an artefact.
+
+    >>> config_from_dict({"recipe": "flux_tutorial", "width": 2}).batch  # what is not stored has its published value
+    128
+    >>> config_from_dict({"recipe": "flux_tutorial", "witdh": 2})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pygan.errors.ConfigError: unknown config keys: witdh; known: adam_eps, batch, ...
+    """
     return config_class(str(values.get("recipe"))).from_dict(values)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pygan.config import RunConfig, one_of, positive, sourced
 
@@ -11,7 +11,7 @@ AS_PRINTED = (
     "semantics 'as_printed': the published loop computes the fake images outside the differentiated closure, so the "
     "generator never receives a gradient and never trains (FluxML/Flux.jl issue 1854). This reproduces that defect."
 )
-ARTICLE = "article 004 / Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
+ARTICLE = "Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
 
 
 def _rate(value: float) -> bool:
@@ -67,6 +67,34 @@ class FluxTutorialConfig(RunConfig):
     def dropout_scale(self) -> float:
         """What a kept unit is multiplied by: 1 / (1 - p) computed in Float64, then as :meth:`constant`."""
         return self.constant(1 / (1 - self.dropout))
+
+    def initial_laws(self) -> dict[str, tuple[Any, ...]]:
+        """The law of every parameter and buffer before the first step, by path ``network.layer.tensor``.
+
+        ``("normal", mean, std)``, ``("constant", value)``, or ``("glorot_uniform",)``, whose bound follows from the
+        shape. ARTICLE for the convolutions; Dense, biases and BatchNorm are at Flux's defaults.
+        """
+        normal, zero, one = ("normal", 0.0, self.init_std), ("constant", 0.0), ("constant", 1.0)
+        laws: dict[str, tuple[Any, ...]] = {
+            "discriminator.dense.weight": ("glorot_uniform",),
+            "generator.dense.weight": ("glorot_uniform",),
+        }
+        laws |= {f"discriminator.{layer}.bias": zero for layer in ("conv1", "conv2", "dense")}
+        laws |= {f"discriminator.{layer}.weight": normal for layer in ("conv1", "conv2")}
+        laws |= {f"generator.{layer}.weight": normal for layer in ("conv1", "conv2", "conv3")}
+        for layer in ("norm1", "norm2", "norm3"):
+            laws |= {f"generator.{layer}.{tensor}": zero for tensor in ("bias", "running_mean")}
+            laws |= {f"generator.{layer}.{tensor}": one for tensor in ("weight", "running_var")}
+        return laws
+
+    def step_laws(self) -> dict[str, tuple[Any, ...]]:
+        """The law of what a step draws: ``("dropout", rate)`` by layer, and of what enters a call from a draw."""
+        dropout = ("dropout", self.dropout)
+        return {
+            "discriminator.drop1": dropout,
+            "discriminator.drop2": dropout,
+            "sample/generator.input": ("normal", 0.0, 1.0),
+        }
 
 
 NARROW = {"width": 2, "latent_dim": 5, "batch": 8, "grid": 2}

@@ -70,7 +70,8 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C is ours to handle, not the worker's: a session of its own, and on
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows a process group
             )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._owed = 0  # answers to requests whose wait was interrupted; they must not be taken for later ones

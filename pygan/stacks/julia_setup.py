@@ -113,7 +113,15 @@ def setup_command(project: str | Path | None = None, executable: str | None = No
 
 
 def shell_line(words: Sequence[str], windows: bool = os.name == "nt") -> str:
-    """``words`` quoted for a POSIX shell, or on Windows for cmd and PowerShell (words that hold no ``"`` or ``%``)."""
+    """``words`` quoted for a POSIX shell, or on Windows for cmd and PowerShell (words that hold no ``"`` or ``%``).
+
+    A program whose path holds a space is then in quotes too, and PowerShell wants ``& `` before it.
+
+    >>> print(shell_line(["julia", "--project=my env", "-e", "using Flux"], windows=False))
+    julia '--project=my env' -e 'using Flux'
+    >>> print(shell_line(["julia", "--project=my env", "-e", "using Flux"], windows=True))
+    julia "--project=my env" -e "using Flux"
+    """
     if not windows:
         return shlex.join(words)
     return " ".join(word if re.fullmatch(r"[\w.:/\\+-]+", word) else f'"{word}"' for word in words)

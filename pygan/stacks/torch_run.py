@@ -23,9 +23,10 @@ MODED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout)
 class Run:
     """The ``StepContext`` of one step: runs calls with keyed dropout patterns and keeps what is to be recorded.
 
-    ``impose`` forces on/off patterns by ``call/network.layer``. ``force`` takes the flat arrays of another run's record
-    of the same step: whatever was computed is kept, and then the other run's value goes on in its place, forwards,
-    backwards and through the updates, so that what is kept shows each layer's own difference and no other's.
+    ``impose`` forces on/off patterns by ``call/network.layer``; ``look`` keeps what enters a kink at the given places
+    ``(count, rank)``, over the root mean square of all that enters it. ``force`` takes the flat arrays of another run's
+    record of the same step: whatever was computed is kept, and then the other run's value goes on in its place,
+    forwards, backwards and through the updates, so that what is kept shows each layer's own difference and no other's.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class Run:
         capture: Iterable[str] = (),
         impose: Mapping[str, np.ndarray] | None = None,
         force: Mapping[str, np.ndarray] | None = None,
+        look: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.config, self.draws = stack.config, draws
         self._stack, self._capture = stack, frozenset(capture)
-        self._impose, self._force = impose or {}, force or {}
+        self._impose, self._force, self._look = impose or {}, force or {}, look or {}
         self.kept: dict[str, Tensor] = {}
         self.order: list[str] = []
 
@@ -62,10 +64,12 @@ class Run:
             if isinstance(layer, Dropout):
                 layer.source = self._source(f"mask/{key}") if self.config.randomness == "keyed" else None
             if train and isinstance(layer, KINKS):
+                if self._capture & {"patterns", f"patterns:{name}"}:  # what the layer did, before anything is imposed
+                    hooks.append(layer.register_forward_hook(self._pattern_hook(key)))
                 if key in self._impose:
                     hooks.append(layer.register_forward_hook(self._imposed_kink(key)))
-                if self._capture & {"patterns", f"patterns:{name}"}:
-                    hooks.append(layer.register_forward_hook(self._pattern_hook(key)))
+                if key in self._look:
+                    hooks.append(layer.register_forward_hook(self._look_hook(key)))
             if tapped and not list(layer.children()):
                 hooks.append(layer.register_forward_hook(self._tap_hook(key)))
         try:
@@ -89,7 +93,7 @@ class Run:
             key = f"gradient/{network}.{path}"
             if parameter.grad is not None and wanted:
                 self._keep(key, parameter.grad.clone())
-            if parameter.grad is not None and key in self._force:
+            if parameter.grad is not None and self._fits(key, parameter):
                 parameter.grad.copy_(self._given(key))
         optimiser.step()
         if not self._capture.isdisjoint(("state", "sketches")):
@@ -108,6 +112,10 @@ class Run:
     def _happened(self, keys: Iterable[str]) -> None:
         self.order += [key for key in keys if not key.endswith("num_batches_tracked")]
 
+    def _fits(self, key: str, value: Tensor) -> bool:
+        """Is there another run's value to go on with? One of another shape is a finding, not a value to force."""
+        return key in self._force and self._force[key].shape == tuple(value.shape)
+
     def _given(self, key: str) -> Tensor:
         return torch.from_numpy(self._force[key]).to(self._stack.device, self._stack.dtype)
 
@@ -118,7 +126,7 @@ class Run:
         if self._force:
             for key, tensor in tensors.items():
                 self.kept[f"state/{key}"] = tensor.clone()
-                if key.startswith("parameter/") and f"state/{key}" in self._force:
+                if key.startswith("parameter/") and self._fits(f"state/{key}", tensor):
                     tensor.copy_(self._given(f"state/{key}"))
 
     def _source(self, stream: str) -> Callable[[tuple[int, ...], float], Tensor]:
@@ -135,19 +143,28 @@ class Run:
     def _tap(self, key: str, value: Tensor) -> Tensor:
         """Keep ``value`` and the gradient that comes back to it; give what goes on in its place."""
         self._keep(f"activation/{key}", value)
-        if f"activation/{key}" in self._force:
+        if self._fits(f"activation/{key}", value):
             value = _Replace.apply(value, self._given(f"activation/{key}"))  # type: ignore[no-untyped-call]
         if value.requires_grad:
-            value.register_hook(lambda gradient: self._tap_gradient(f"activation_gradient/{key}", gradient))
+            value.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._tap_gradient(f"activation_gradient/{key}", gradient)
+            )
         return value
 
     def _tap_gradient(self, key: str, gradient: Tensor) -> Tensor | None:
         self._keep(key, gradient)
-        return self._given(key) if key in self._force else None
+        return self._given(key) if self._fits(key, gradient) else None
 
     def _pattern_hook(self, key: str) -> Any:
+        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            self._keep(f"pattern/{key}", output > 0)
+
+        return keep
+
+    def _look_hook(self, key: str) -> Any:
         def keep(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
-            self._keep(f"pattern/{key}", inputs[0] > 0)
+            x = inputs[0].detach()
+            self._keep(f"kink/{key}", x[tuple(torch.from_numpy(self._look[key].T))] / x.square().mean().sqrt())
 
         return keep
 
@@ -174,12 +191,10 @@ class _Replace(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, own: Tensor, given: Tensor) -> Tensor:
-        if own.shape != given.shape:
-            raise ValueError(f"cannot force a value of shape {tuple(given.shape)} in place of {tuple(own.shape)}")
         return given.clone()
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 

@@ -127,6 +127,14 @@ class TorchStack:
             if not list(layer.children())
         }
 
+    def update_numbers(self) -> dict[str, dict[str, float]]:
+        """Learning rate, betas and eps of each network's Adam, as the run computes with them."""
+        groups = {name: optimiser.param_groups[0] for name, optimiser in self.optimisers.items()}
+        return {
+            name: {"lr": group["lr"], "beta1": group["betas"][0], "beta2": group["betas"][1], "eps": group["eps"]}
+            for name, group in groups.items()
+        }
+
     # --- running ---------------------------------------------------------------------------------------------
 
     def step(
@@ -136,16 +144,18 @@ class TorchStack:
         capture: Sequence[str] = (),
         impose: Mapping[str, np.ndarray] | None = None,
         force: StepRecord | None = None,
+        look: Mapping[str, np.ndarray] | None = None,
     ) -> StepRecord:
-        """One step. ``impose`` forces on/off patterns of relus and leaky relus, by ``call/network.layer``.
+        """One step. ``impose`` forces on/off patterns of relus and leaky relus, by ``call/network.layer``; ``look``
+        gives places ``(count, rank)`` in them whose inputs are wanted (record's ``kink``).
 
         With ``force``, a record of the same step by another run with full ``layers``, ``gradients`` and ``state``,
         every layer starts from that run's values (see :class:`~pygan.stacks.torch_run.Run`). Such a step is for
         looking at: the stack's own state afterwards is of no use and must be loaded anew.
         """
         torch.set_num_threads(self._threads)
-        given = {} if force is None else {key: value for key, value in force.to_arrays().items() if value.dtype.kind == "f"}
-        run = Run(self, self._draws(draws), capture, impose, given)
+        given = {} if force is None else force.to_arrays()
+        run = Run(self, self._draws(draws), capture, impose, given, look)
         self._recipe.train_step(run, run.tensor(batch))
         self._steps += 1
         parts = run.parts(KINDS)
@@ -203,8 +213,16 @@ class TorchDraws(Draws):
         """Uniform in [0, 1), Float32."""
         return to_numpy(torch.rand(shape))
 
+    def keep(self, stream: str, shape: tuple[int, ...], rate: float) -> np.ndarray:
+        """Dropout pattern: True where the unit stays."""
+        return to_numpy(torch.rand(shape) >= rate)
 
-_NUMBERS = ("eps", "momentum", "negative_slope", "p", "scale", "stride", "padding", "output_padding", "dilation", "groups")
+    def permutation(self, stream: str, count: int) -> np.ndarray:
+        """A random order of ``range(count)``."""
+        return to_numpy(torch.randperm(count))
+
+
+_NUMBERS = ("eps", "momentum", "negative_slope", "p", "scale", "stride", "padding")
 
 
 def _spec(layer: nn.Module) -> LayerSpec:

@@ -1,0 +1,214 @@
+"""``pygan parity``: two runs through the levels, with a verdict, and at the first difference where and why."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, with_config
+from pygan.cli.output import console, say_caveats
+from pygan.cli.parity_output import Bar, print_report, print_spot
+from pygan.errors import ConfigError, JuliaNotFound
+from pygan.recipes.flux_tutorial_config import NARROW
+
+if TYPE_CHECKING:
+    from pygan.data import Dataset
+    from pygan.parity.sides import Side
+
+SIDES = "torch, flux (live), recorded (real Flux from a shipped trace), either stack with :cuda, or a trace's folder"
+DEFAULT_STEPS = 8
+
+
+@with_config(**NARROW, threads=1, dtype="float64")
+def parity(
+    config: Any,
+    answer: dict[str, Any],
+    candidate: Annotated[str, typer.Argument(help=f"What is judged: {SIDES}.")] = "torch",
+    reference: Annotated[
+        str, typer.Argument(help="What it is held to; auto is flux if found, else recorded.")
+    ] = "auto",
+    levels: Annotated[str, typer.Option("--levels", help="Which levels, such as 3-6 or 1,4,7.")] = "1-10",
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0 or 0-19; overrides --seed.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="The published sizes instead of the narrow twin.")] = False,
+    steps: StepsOption = None,
+    data: DataOption = "digits",
+    data_dir: DataDirOption = None,
+    samples: SamplesOption = None,
+    step: Annotated[int | None, typer.Option("--step", min=0, help="Replay: look at this step alone.")] = None,
+    tensor: Annotated[str, typer.Option("--tensor", help="Replay: look at this tensor (kind/name) alone.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Store the reports as JSON in this file.")] = None,
+    measure_noise: Annotated[
+        bool, typer.Option("--measure-noise", help="Measure the noise floors anew and write the floors file.")
+    ] = False,
+) -> None:
+    """Compare two runs of one recipe from the same random numbers, level by level.
+
+    Exit code 0: everything that was run agrees. 1: something differs; its place, a hint at its cause and a command that
+    replays that spot are printed.
+    """
+    if measure_noise:
+        from pygan.parity.noise import measure
+
+        console.print("measuring: six variants of torch, each in a process of its own; this takes about 15 minutes")
+        written = measure(out, steps) if steps else measure(out)
+        console.print(f"wrote {written}", markup=False)
+        return
+    from pygan.files import write_json
+    from pygan.parity.free_run import DIFFERS
+
+    wanted = _numbers(levels, "--levels", range(1, 11))
+    if full:
+        config = _published(config)
+    say_caveats(config)
+    reports = []
+    for seed in _numbers(seeds, "--seeds", None) if seeds else [config.seed]:
+        report = _one(
+            config.replace(seed=seed), candidate, reference, wanted, steps, data, data_dir, samples, step, tensor
+        )
+        if report is not None:
+            reports.append(report)
+    answer["reports"] = [report.to_dict() for report in reports]
+    if out is not None:
+        write_json(out, {"command": _command(), "reports": answer["reports"]})
+        console.print(f"wrote {out}", markup=False)
+    if any(report.verdict == DIFFERS for report in reports):
+        sys.exit(1)
+
+
+def _published(config: Any) -> Any:
+    kind = type(config)
+    fields = kind().to_dict()
+    changed = {
+        name: fields[name] for name in (*NARROW, "threads") if getattr(config, name) == {**NARROW, "threads": 1}[name]
+    }
+    return config.replace(**changed)
+
+
+def _command() -> str:
+    return "pygan " + shlex.join(sys.argv[1:])
+
+
+def _numbers(text: str, option: str, allowed: range | None) -> list[int]:
+    """``1,4-6`` as [1, 4, 5, 6]. Raises ``ConfigError`` that shows the form."""
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            found += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise ConfigError(f"{option} {text!r}: write numbers and ranges such as 1,4-6") from None
+    if not found or (allowed is not None and not set(found) <= set(allowed)):
+        raise ConfigError(f"{option} {text!r}: expected numbers from {allowed}" if allowed else f"{option} is empty")
+    return found
+
+
+def _one(
+    config: Any,
+    candidate: str,
+    reference: str,
+    levels: list[int],
+    steps: int | None,
+    data: str,
+    data_dir: Path | None,
+    samples: int | None,
+    step: int | None,
+    tensor: str,
+) -> Any:
+    from pygan.parity.run import compare_runs
+
+    if reference == "auto":
+        reference = _found_reference(config)
+    if samples is None and steps is None and data == "digits":
+        samples = DEFAULT_STEPS * config.batch - 2  # so that the last of the default steps has a partial batch
+    config, dataset = _run_of(config, (candidate, reference), data, data_dir, samples)
+    sides: list[Side] = []
+    try:
+        for text in (candidate, reference):
+            sides.append(_side(text, config, dataset))
+        if step is not None or tensor:
+            print_spot(sides[0], sides[1], step or 0, tensor)
+            return None
+        with Bar() as bar:
+            report = compare_runs(sides[0], sides[1], steps or DEFAULT_STEPS, levels, bar)
+    finally:
+        for side in sides:
+            if side.live:
+                side.stack.close()  # type: ignore[union-attr]
+    if report.diagnosis is not None:
+        report = _with_replay(report, candidate, reference, config, data)
+    print_report(report)
+    return report
+
+
+def _with_replay(report: Any, candidate: str, reference: str, config: Any, data: str) -> Any:
+    from dataclasses import replace
+
+    defaults = type(config)().replace(**NARROW, threads=1, dtype="float64").to_dict()
+    flags = [
+        f"--{name.replace('_', '-')} {value}" for name, value in config.to_dict().items() if value != defaults.get(name)
+    ]
+    found = report.diagnosis
+    words = [f"pygan parity {shlex.quote(candidate)} {shlex.quote(reference)}", *flags]
+    words += [f"--data {shlex.quote(data)}"] if data != "digits" else []
+    return replace(report, replay=" ".join([*words, f"--step {found.step} --tensor {found.key}"]))
+
+
+def _found_reference(config: Any) -> str:
+    from pygan.stacks.julia_setup import find_julia
+
+    try:
+        find_julia().check()
+    except JuliaNotFound as error:
+        console.print(f"Flux is replayed from a recording, because {str(error).splitlines()[0]}", markup=False)
+        return "recorded"
+    return "flux"
+
+
+def _trace_folder(text: str, config: Any) -> Path | None:
+    """The folder of a recorded side; None for a live one."""
+    from pygan.resources import traces_dir
+
+    if text == "recorded":
+        narrow = all(getattr(config, name) == value for name, value in NARROW.items())
+        if config.semantics == "as_printed":
+            return traces_dir() / "flux-narrow-as-printed"
+        return traces_dir() / (f"flux-narrow-{config.dtype}" if narrow else "flux-full-digits")
+    return Path(text) if (Path(text) / "trace.json").is_file() else None
+
+
+def _run_of(
+    config: Any, sides: tuple[str, str], data: str, data_dir: Path | None, samples: int | None
+) -> tuple[Any, Dataset]:
+    """Config and data of the runs: a recorded side's own, where there is one."""
+    from pygan.data import load
+    from pygan.recipes import config_from_dict
+    from pygan.traces import Trace
+
+    folders = [folder for text in sides if (folder := _trace_folder(text, config)) is not None]
+    if not folders:
+        return config, load(data, data_dir, limit=samples)
+    header = Trace(folders[0]).header
+    name = data if data != "digits" else header.data["name"]
+    dataset = load(name, data_dir, limit=header.data["images"])
+    if dataset.sha256 != header.data["sha256"]:
+        raise ConfigError(f"{folders[0]} was recorded on other images than {name} (SHA-256 of the pixels differs)")
+    return config_from_dict(header.config), dataset
+
+
+def _side(text: str, config: Any, dataset: Dataset) -> Side:
+    from pygan.parity.sides import Live, Recorded
+    from pygan.stacks.choose import make_stack
+    from pygan.traces import Trace
+
+    folder = _trace_folder(text, config)
+    if folder is not None:
+        return Recorded(Trace(folder))
+    name, _, device = text.partition(":")
+    if name not in ("torch", "flux") or device not in ("", "cpu", "cuda"):
+        raise ConfigError(f"{text!r} is no side of a comparison; expected {SIDES}")
+    side = Live(make_stack(name, config.replace(device=device or config.device)), dataset)
+    return side

@@ -1,0 +1,248 @@
+"""Gathering the evidence for one culprit from a forced step: the inputs, the numbers and both results, in Float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from pygan.draws import Draws
+from pygan.parity.compare import Difference
+from pygan.parity.evidence import (
+    UNKNOWN,
+    BackwardEvidence,
+    BufferEvidence,
+    Cause,
+    Evidence,
+    ForwardEvidence,
+    GradientEvidence,
+    InputEvidence,
+    Layers,
+    LossEvidence,
+    UpdateEvidence,
+)
+from pygan.records import StepRecord
+from pygan.state import State
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
+"""Relative norm within which a formula must reproduce a result of that dtype to count as its explanation."""
+SLOTS = ("parameter", "exp_avg", "exp_avg_sq")
+
+
+class Gatherer:
+    """Looks up, for a culprit's key, what entered it. ``lead`` holds the values that were forced, ``forced`` what the
+    led stack made of them."""
+
+    def __init__(
+        self, stack: Any, step: int, before: State, lead: StepRecord, forced: StepRecord, previous: StepRecord | None
+    ) -> None:
+        self._layers: Mapping[str, Any] = stack.layers()
+        self._numbers: Mapping[str, Mapping[str, float]] = stack.update_numbers()
+        self._seed, self._config = stack.config.seed, stack.config
+        self._step, self._before, self._lead, self._forced, self._previous = step, before, lead, forced, previous
+        self._order = list(forced.order)
+        self._lead_arrays, self._forced_arrays = lead.to_arrays(), forced.to_arrays()
+
+    def cause_of(self, culprit: Difference, candidate_follows: bool, name_cause: Callable[[Evidence], Cause]) -> Cause:
+        """The named cause of ``culprit``. ``candidate_follows``: is the led stack the candidate?"""
+        key = culprit.key
+        mine, theirs = self._forced_arrays.get(key), self._lead_arrays.get(key)
+        candidate, reference = (mine, theirs) if candidate_follows else (theirs, mine)
+        if candidate is None or reference is None:
+            side = "candidate" if candidate is None else "reference"
+            return Cause("gradient missing", f"{key} is not in the {side}") if key.startswith("gradient/") else UNKNOWN
+        dtype = str(reference.dtype)
+        both = (key, self._step, _wide(candidate), _wide(reference), TOLERANCE.get(dtype, 0.0))
+        evidence = self._evidence(key, both, candidate_follows)
+        return UNKNOWN if evidence is None else name_cause(evidence)
+
+    def _evidence(self, key: str, both: Any, candidate_follows: bool) -> Evidence | None:
+        kind, _, name = key.partition("/")
+        if kind == "activation":
+            return self._input(key, both) if name.endswith(".input") else self._forward(name, both)
+        if kind == "activation_gradient":
+            return self._backward(name, both)
+        if kind == "gradient":
+            return self._gradient(name, both)
+        if kind == "loss" or kind == "logits":
+            return LossEvidence(*both, logits=self._logits_before(key))
+        if key.startswith("state/buffer/"):
+            return self._buffer(key.removeprefix("state/buffer/"), both)
+        if key.startswith("state/"):
+            return self._update(key, both, candidate_follows)
+        return None
+
+    # --- calls -----------------------------------------------------------------------------------------------
+
+    def _taps(self, call: str) -> list[str]:
+        """Names of the taps of ``call/network`` that both records have, in order of application."""
+        keys = [key.partition("/")[2] for key in self._order if key.startswith(f"activation/{call}.")]
+        return [key for key in keys if key in self._lead.activation]
+
+    def _segment(self, call: str, start: str, end: str) -> Layers:
+        """The layers applied between two taps of a call, the last one included."""
+        network = call.partition("/")[2]
+        paths = [path for path in self._layers if path.startswith(f"{network}.")]
+        first = paths.index(_path(start)) + 1 if not start.endswith(".input") else 0
+        return [(path, self._layers[path]) for path in paths[first : paths.index(_path(end)) + 1]]
+
+    def _tensors(self, layers: Layers, key: str) -> dict[str, np.ndarray]:
+        """Parameters and statistics of ``layers`` when ``key`` was computed: of before the step, or of after it where
+        the step had written them by then."""
+        written = set(self._order[: self._order.index(key)])
+        found = {}
+        for path, _ in layers:
+            for tensor in ("weight", "bias", "running_mean", "running_var"):
+                name = f"{'buffer' if tensor.startswith('running') else 'parameter'}/{path}.{tensor}"
+                if name in self._before:
+                    after = f"state/{name}" in written
+                    found[f"{path}.{tensor}"] = _wide(self._lead.state[name] if after else self._before[name])
+        return found
+
+    def _masks(self, call: str) -> dict[str, np.ndarray]:
+        """Keep patterns of this step by stream, for every call and Dropout that the step has."""
+        draws, found = Draws(self._seed).at(self._step), {}
+        for tap, value in self._lead.activation.items():
+            spec = self._layers.get(_path(tap))
+            if spec is not None and spec.kind == "dropout":
+                found[f"mask/{tap}"] = draws.keep(f"mask/{tap}", value.shape, spec.numbers["p"])
+        return found
+
+    def _pieces(self, call: str, start: str, end: str, key: str) -> dict[str, Any]:
+        layers = self._segment(call, start, end)
+        train = bool(self._lead.mode.get(end, f"pattern/{end}" in self._order or self._differentiated(call)))
+        return {
+            "x": _wide(self._lead.activation[start]),
+            "layers": layers,
+            "train": train,
+            "tensors": self._tensors(layers, key),
+            "masks": self._masks(call),
+        }
+
+    def _differentiated(self, call: str) -> bool:
+        return any(key.startswith(f"activation_gradient/{call}.") for key in self._order)
+
+    def _forward(self, tap: str, both: Any) -> ForwardEvidence | None:
+        call = tap.rpartition(".")[0]
+        taps = self._taps(call)
+        place = taps.index(tap)
+        return (
+            ForwardEvidence(*both, **self._pieces(call, taps[place - 1], tap, f"activation/{tap}")) if place else None
+        )
+
+    def _backward(self, tap: str, both: Any) -> Evidence | None:
+        """The gradient at a tap was made by what comes after it in the call, or by the loss."""
+        call = tap.rpartition(".")[0]
+        taps = self._taps(call)
+        place = taps.index(tap)
+        if place + 1 == len(taps):
+            return LossEvidence(*both, logits=self._logits_before(f"activation_gradient/{tap}", call.partition("/")[0]))
+        after = taps[place + 1]
+        given = self._lead.activation_gradient.get(after)
+        if given is None:
+            return None
+        pieces = self._pieces(call, tap, after, f"activation/{after}")
+        return BackwardEvidence(*both, **pieces, output_gradient=_wide(given))
+
+    def _gradient(self, path: str, both: Any) -> Evidence | None:
+        """A parameter's gradient; its network may have been called several times before the loss."""
+        layer = path.rpartition(".")[0]
+        network, key = layer.partition(".")[0], f"gradient/{path}"
+        earlier = self._order[: self._order.index(key)]
+        starts = [i for i, one in enumerate(earlier) if one.startswith("loss/")]
+        since = earlier[starts[-1] :] if starts else earlier
+        calls = sorted(
+            {one.split("/", 1)[1].rpartition(".")[0] for one in since if one.startswith("activation_gradient/")}
+        )
+        found = None
+        for call in (one for one in calls if one.endswith(f"/{network}")):
+            for start, end in pairwise(self._taps(call)):
+                paths = [name for name, _ in self._segment(call, start, end)]
+                if layer in paths and end in self._lead.activation_gradient:
+                    found = (call, start, end)
+        if found is None:
+            return None
+        call, start, end = found
+        last = None if self._previous is None else self._previous.gradient.get(path)
+        return GradientEvidence(
+            *both,
+            **self._pieces(call, start, end, f"activation/{end}"),
+            output_gradient=_wide(self._lead.activation_gradient[end]),
+            path=path,
+            weight=_wide(self._before[f"parameter/{path}"]),
+            previous=None if last is None else _wide(last),
+        )
+
+    # --- losses, inputs, updates -----------------------------------------------------------------------------
+
+    def _logits_before(self, key: str, call: str = "") -> dict[str, np.ndarray]:
+        """The logits recorded since the loss before; for a gradient, those of its own call."""
+        earlier = self._order[: self._order.index(key)] if key in self._order else self._order
+        if call:
+            return {call: _wide(self._lead.logits[call])} if call in self._lead.logits else {}
+        since: list[str] = []
+        for one in earlier:
+            since = [] if one.startswith("loss/") else [*since, one]
+        names = [one.partition("/")[2] for one in since if one.startswith("logits/")]
+        return {name: _wide(self._lead.logits[name]) for name in names if name in self._lead.logits}
+
+    def _input(self, key: str, both: Any) -> InputEvidence:
+        shape = both[3].shape
+        others: dict[str, np.ndarray] = {}
+        for step in range(max(0, self._step - 2), self._step + 3):
+            draws = Draws(self._seed).at(step)
+            others[f"noise@{step}"] = _wide(draws.normal("noise", shape))
+        for name, value in self._lead.activation.items():
+            if f"activation/{name}" != key and value.shape == shape:
+                others[name] = _wide(value)
+        return InputEvidence(*both, others=others)
+
+    def _buffer(self, path: str, both: Any) -> Evidence | None:
+        layer = path.rpartition(".")[0]
+        network = layer.partition(".")[0]
+        for tap in reversed([key.partition("/")[2] for key in self._order if key.startswith("activation/")]):
+            call = tap.rpartition(".")[0]
+            if not call.endswith(f"/{network}") or not self._differentiated(call):
+                continue
+            for start, end in pairwise(self._taps(call)):
+                layers = self._segment(call, start, end)
+                if layers and layers[0][0] == layer:
+                    x, before = self._lead.activation[start], self._before[f"buffer/{path}"]
+                    return BufferEvidence(*both, layer=self._layers[layer], x=_wide(x), before=_wide(before))
+        return None
+
+    def _update(self, key: str, both: Any, candidate_follows: bool) -> Evidence | None:
+        name = key.removeprefix("state/").partition("/")[2]
+        network = name.partition(".")[0]
+        paths = [path for path in self._lead.gradient if path.startswith(f"{network}.")]
+        path = name if name in self._lead.gradient else next(iter(paths), "")
+        if not path or network not in self._numbers:
+            return None
+
+        def slots(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {
+                **{slot: _wide(state[f"{slot}/{path}"]) for slot in SLOTS},
+                "beta_power": _wide(state[f"beta_power/{network}"]),
+            }
+
+        after = (self._forced.state, self._lead.state)
+        return UpdateEvidence(
+            *both,
+            path=path,
+            gradient=_wide(self._lead.gradient[path]),
+            before=slots(self._before),
+            after_candidate=slots(after[0] if candidate_follows else after[1]),
+            after_reference=slots(after[1] if candidate_follows else after[0]),
+            numbers=self._numbers[network],
+        )
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _path(tap: str) -> str:
+    """``network.layer`` of a tap ``call/network.layer``."""
+    return tap.partition("/")[2]

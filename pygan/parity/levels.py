@@ -1,0 +1,113 @@
+"""Levels 1, 2 and 10 as rows of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pygan.parity.free_run import AGREE, DIFFERS, NOT_RUN
+from pygan.parity.init_laws import check_initial, check_steps
+from pygan.parity.learning import NEVER_UPDATED, LossLearning, NetworkLearning, learning_gate
+from pygan.parity.report import Row
+from pygan.parity.sides import Live, Pair, Side, Together
+from pygan.parity.structure import compare_calls, compare_counts, compare_modes, compare_rules, compare_tensor_names
+from pygan.records import StepRecord
+from pygan.stacks import Stack
+from pygan.stacks.choose import make_stack
+
+NATIVE_STEPS = 4
+ACTIVATIONS = ("relu", "leakyrelu", "tanh", "sigmoid", "elu", "gelu", "softplus", "silu")
+"""Kinds of layers that a stack may fuse with the layer before them."""
+
+
+def _row(level: int, claim: str, checks: Sequence[Any], reason: str = "") -> Row:
+    """One row of many checks; the first that fails is named."""
+    if not checks:
+        return Row(level, claim, NOT_RUN, reason=reason)
+    failed = [check for check in checks if not check.ok]
+    told = f"{len(failed)} of {len(checks)} fail: {failed[0]}" if failed else reason
+    return Row(level, claim, DIFFERS if failed else AGREE, len(checks), reason=told)
+
+
+def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
+    """Level 1: tensors, counts and layout rules, and the calls, layers and modes of the first step."""
+    follower = together.follower
+    before = follower.stack.state()
+    theirs: Mapping[str, np.ndarray] = pair.before if pair else before
+    sides = (before, theirs) if follower is together.candidate else (theirs, before)
+    published = getattr(follower.config, "published_counts", None)
+    counts = compare_counts(sides[0], sides[1], published() if published else None)
+    rows = [
+        _row(1, "names, shapes and dtypes of the state", compare_tensor_names(*sides) if pair else []),
+        _row(
+            1,
+            "parameter counts",
+            counts if pair else [],
+            "; ".join(f"{one.candidate:,} {one.network}" for one in counts),
+        ),
+    ]
+    leader = together.leader
+    if isinstance(leader, Live):
+        rules = [side.stack.rules() for side in (together.candidate, together.reference) if isinstance(side, Live)]
+        rows.append(_row(1, "layout rules of both stacks", compare_rules(rules[0], rules[1])))
+    if pair is None or not (pair.candidate.mode and pair.reference.mode):
+        told = "no record of both sides says which layers ran in which mode"
+        return [*rows, Row(1, "calls, layers and modes", NOT_RUN, reason=told)]
+    functions = [path for path, spec in follower.stack.layers().items() if spec.kind in ACTIVATIONS]
+    calls = compare_calls(pair.candidate, pair.reference, functions)
+    modes = compare_modes(pair.candidate, pair.reference, follower.stack.rules())
+    trained = sum(bool(mode) for mode in pair.reference.mode.values())
+    told = f"{trained} of {len(modes)} layers at calls run in train mode"
+    return [
+        *rows,
+        _row(1, "calls and their layers in order", calls, f"{len(calls)} calls"),
+        _row(1, "train or eval mode of every layer at every call", modes, told),
+    ]
+
+
+def init_law_rows(candidate: Side, reference: Side) -> list[Row]:
+    """Level 2: what each live side's own generator draws, against the recipe's published laws."""
+    rows = []
+    for side in (candidate, reference):
+        claim = f"native initial weights, dropout and noise of {side.title}"
+        config: Any = side.config
+        if not isinstance(side, Live) or not hasattr(config, "initial_laws"):
+            told = "needs the stack live" if not isinstance(side, Live) else "the recipe states no laws"
+            rows.append(Row(2, claim, NOT_RUN, reason=told))
+            continue
+        stack = make_stack(side.stack.name, config.replace(randomness="native"))
+        try:
+            rows.append(_row(2, claim, _native_checks(stack, side), "Kolmogorov-Smirnov and moments; false alarm 1e-6"))
+        finally:
+            stack.close()
+    return rows
+
+
+def _native_checks(stack: Stack, side: Live) -> list[Any]:
+    config: Any = stack.config
+    native = Live(stack, side.dataset)
+    checks: list[Any] = list(check_initial([stack.state()], config.initial_laws()))
+    records = [native.step(number, ("layers",)) for number in range(NATIVE_STEPS)]
+    return checks + list(check_steps(records, config.step_laws()))
+
+
+def learning_rows(
+    together: Together, initial: Mapping[str, np.ndarray], free: Iterable[StepRecord], lead: Iterable[StepRecord]
+) -> list[Row]:
+    """Level 10: did each run train? Two runs can agree to the last bit on a network that never moves.
+
+    A network that was never updated is a failure, unless the config has a caveat that says so.
+    """
+    rows = []
+    config = together.follower.config
+    for side, records in ((together.follower, free), (together.leader, lead)):
+        checks = learning_gate(records, initial, getattr(config, "networks", ()), int(getattr(config, "grid", 0)))
+        still = [one.network for one in checks if isinstance(one, NetworkLearning) and one.verdict == NEVER_UPDATED]
+        expected = bool(still) and bool(config.caveats)
+        failed = [one for one in checks if not one.ok and not (expected and not isinstance(one, LossLearning))]
+        told = "; ".join([*(f"{name} never updated" for name in still), *(str(one) for one in failed)])
+        told = told or "; ".join(str(one).split(":")[0] for one in checks if isinstance(one, NetworkLearning))
+        rows.append(Row(10, f"{side.title} learned", DIFFERS if failed else AGREE, len(checks), reason=told))
+    return rows

@@ -1,0 +1,161 @@
+"""What a comparison found: one row a claim, with what was measured, what is admitted and what would just pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pygan.parity.compare import Difference
+from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN
+from pygan.parity.judge import Judged
+from pygan.parity.locate import Diagnosis
+
+LEVELS = {
+    1: "shapes, counts, names, dtypes, modes",
+    2: "laws of the native initialisers",
+    3: "forward, layer by layer",
+    4: "logits and losses",
+    5: "gradients",
+    6: "moments, parameters, buffers after the step",
+    7: "teacher-forced steps",
+    8: "free run",
+    9: "pictures",
+    10: "learning gate",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim. ``measured`` must not exceed ``allowed``; ``minimum`` is the smallest relative tolerance between the
+    two runs that would pass; ``where`` names the tensor (and step) that came closest to, or went over, its limit."""
+
+    level: int
+    claim: str
+    verdict: str
+    compared: int = 0
+    measured: float | None = None
+    allowed: float | None = None
+    minimum: float | None = None
+    where: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Tally:
+    """Judged tensors of one claim, gathered over steps."""
+
+    level: int
+    claim: str
+    compared: int = 0
+    minimum: float = 0.0
+    worst: tuple[float, Judged, int] | None = None
+    failed: list[tuple[int, Judged]] = field(default_factory=list)
+
+    def add(self, step: int, judged: Iterable[Judged]) -> None:
+        """Count the tensors of one step."""
+        for one in judged:
+            self.compared += 1
+            relative = math.inf if one.difference.fault else one.difference.relative
+            self.minimum = max(self.minimum, relative)
+            share = math.inf if one.difference.fault else (one.value / one.allowed if one.allowed else one.value)
+            if self.worst is None or share > self.worst[0]:
+                self.worst = (share, one, step)
+            if not one.ok:
+                self.failed.append((step, one))
+
+    def row(self, reason: str = "") -> Row:
+        """The claim's row."""
+        if self.worst is None:
+            return Row(self.level, self.claim, NOT_RUN, reason=reason or "no such tensor in both runs")
+        _, one, step = self.worst
+        verdict = DIFFERS if self.failed else AGREE
+        why = f"{len(self.failed)} of {self.compared} outside; {one.difference.fault}" if self.failed else one.reason
+        return Row(
+            self.level,
+            self.claim,
+            verdict,
+            self.compared,
+            one.value,
+            one.allowed,
+            self.minimum,
+            f"{one.key} @ step {step}",
+            why.rstrip("; "),
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that ``pygan parity`` says of two runs."""
+
+    candidate: str
+    reference: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    rows: tuple[Row, ...]
+    diagnosis: Diagnosis | None = None
+    replay: str = ""
+    curves: dict[str, Any] = field(default_factory=dict)
+    kinks: tuple[dict[str, Any], ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """``differs`` if any row does, ``agree`` if any agrees and none differs, else ``not run``."""
+        found = {row.verdict for row in self.rows}
+        return next((word for word in (DIFFERS, AGREE, BEYOND) if word in found), NOT_RUN)
+
+    @property
+    def minimum(self) -> float | None:
+        """The smallest relative tolerance that would let every compared tensor of one step pass."""
+        return max((row.minimum for row in self.rows if row.minimum is not None and row.level < 8), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, in which a number that is not finite is None."""
+        stored = {
+            "candidate": self.candidate,
+            "reference": self.reference,
+            "verdict": self.verdict,
+            "minimum_tolerance": self.minimum,
+            "rows": [asdict(row) for row in self.rows],
+            "diagnosis": None if self.diagnosis is None else diagnosis_dict(self.diagnosis),
+            "replay": self.replay,
+            "curves": self.curves,
+            "kinks": list(self.kinks),
+            "seconds": self.seconds,
+            "config": self.config,
+            "environment": self.environment,
+        }
+        return finite(stored)  # type: ignore[no-any-return]
+
+
+def difference_dict(difference: Difference) -> dict[str, Any]:
+    """A difference for JSON."""
+    return asdict(difference)
+
+
+def diagnosis_dict(found: Diagnosis) -> dict[str, Any]:
+    """A diagnosis for JSON, with at most 20 culprits and all victims' names."""
+    return {
+        "step": found.step,
+        "culprit": found.key,
+        "cause": found.cause.name,
+        "detail": found.cause.detail,
+        "difference": difference_dict(found.difference),
+        "culprits": [one.key for one in found.culprits],
+        "victims": list(found.victims),
+        "from_equal_inputs": found.forced,
+        "minimum_tolerance": found.minimum,
+    }
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every number that is not finite replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return value

@@ -1,0 +1,241 @@
+"""Comparing two runs through the levels, whichever of them are live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pygan import environment
+from pygan.draws import Draws
+from pygan.errors import ConfigError
+from pygan.parity.compare import compare_arrays
+from pygan.parity.free_run import NOT_RUN
+from pygan.parity.free_running import free_rows, picture_rows
+from pygan.parity.judge import Judged, error, judge_step
+from pygan.parity.levels import init_law_rows, learning_rows, structure_rows
+from pygan.parity.report import Report, Row, Tally
+from pygan.parity.sides import Live, Pair, Recorded, Side, Together, referee_of
+from pygan.parity.stepping import Stepping
+from pygan.records import StepRecord
+from pygan.state import State, widen
+
+Watch = Callable[[str, int, int], None]
+"""``watch(what, done, total)`` is called after every step."""
+PLAIN_STEPS = 5
+"""Plain steps that are timed."""
+ALL_LEVELS = tuple(range(1, 11))
+
+
+def checkpoints(steps: int) -> list[int]:
+    """Steps at which free runs are compared: 0, 1, 2, 5, 10, 20, 40, ... and the last."""
+    doubling = [10 * 2**power for power in range(20)]
+    return sorted({step for step in (0, 1, 2, 5, *doubling) if step < steps} | {steps - 1})
+
+
+def compare_runs(
+    candidate: Side, reference: Side, steps: int, levels: Collection[int] = ALL_LEVELS, watch: Watch | None = None
+) -> Report:
+    """Every level in ``levels`` that the two sides allow, over the first ``steps`` steps.
+
+    Raises ``ConfigError`` where the two sides are not runs of one recipe and config.
+    """
+    same_run(candidate, reference)
+    watch = watch or (lambda what, done, total: None)
+    if candidate.live or reference.live:
+        return _Comparison(Together(candidate, reference), steps, levels, watch).report()
+    return _two_traces(candidate, reference, steps, levels)
+
+
+_MAY_DIFFER = ("device", "threads", "epochs", "picture_every", "grid")
+
+
+def config_of(side: Side) -> dict[str, Any]:
+    """The side's config as a dict."""
+    return dict(side.config) if isinstance(side, Recorded) else side.config.to_dict()
+
+
+def same_run(candidate: Side, reference: Side) -> None:
+    """Raise ``ConfigError`` naming every config field in which the sides differ and should not."""
+    mine, theirs = config_of(candidate), config_of(reference)
+    unlike = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+    if bad := [key for key in unlike if key not in _MAY_DIFFER]:
+        told = ", ".join(f"{key} = {mine.get(key)!r} against {theirs.get(key)!r}" for key in bad)
+        raise ConfigError(f"the two runs are not of one config: {told}")
+
+
+class _Comparison:
+    def __init__(self, together: Together, steps: int, levels: Collection[int], watch: Watch) -> None:
+        self.together, self.levels, self.watch = together, set(levels), watch
+        self.follower = together.follower
+        held = together.leader.trace if isinstance(together.leader, Recorded) else None
+        self.steps = steps if held is None else min(steps, sum(1 for step in held.steps if held.record(step).loss))
+        self.config = self.follower.config
+        self.rules = self.follower.stack.rules()
+        self.lead_records: list[StepRecord] = []
+        self.pictures = Tally(9, "pictures from the same state")
+        self.first: State = {}
+
+    def report(self) -> Report:
+        rows: list[Row] = []
+        stepping = self._step_together()
+        if 1 in self.levels:
+            rows += structure_rows(self.together, stepping.pairs.get(0))
+        if 2 in self.levels:
+            rows += init_law_rows(self.together.candidate, self.together.reference)
+        rows += [row for row in stepping.rows() if row.level in self.levels]
+        curves: dict[str, Any] = {}
+        if self.levels & {8, 9, 10}:
+            free = self._free_run()
+            sides = (free, self.lead_records)
+            mine, theirs = sides if self.follower is self.together.candidate else sides[::-1]
+            config = self.config.to_dict()
+            if 8 in self.levels:
+                free_part, curves = free_rows(mine, theirs, config)
+                rows += free_part
+            if 9 in self.levels:
+                rows.append(self.pictures.row("the recipe draws no pictures, or none were recorded"))
+                rows += picture_rows(mine, theirs, config)
+            if 10 in self.levels:
+                rows += learning_rows(self.together, self.first, free, self.lead_records)
+        diagnosis = stepping.diagnosis
+        return Report(
+            self.together.candidate.title,
+            self.together.reference.title,
+            self.config.to_dict(),
+            self._environment(),
+            tuple(rows),
+            diagnosis,
+            curves=curves,
+            kinks=tuple(stepping.kinks),
+            seconds={**stepping.seconds, "steps": float(self.steps), **self._plain_seconds()},
+        )
+
+    def _plain_seconds(self) -> dict[str, float]:
+        """Seconds that as many plain steps of the live sides would have taken, from the median of a few."""
+        count = min(self.steps, PLAIN_STEPS)
+        found = {}
+        for role, side in (("plain lead", self.together.leader), ("plain follow", self.follower)):
+            if isinstance(side, Live):
+                batches = [side.schedule[number] for number in range(count)]
+                timed = side.stack.time_steps(batches, Draws(self.config.seed))
+                found[role] = float(np.median(timed.seconds)) * self.steps
+        return found
+
+    def _environment(self) -> dict[str, Any]:
+        facts: dict[str, Any] = environment.describe()
+        for role, side in (("candidate", self.together.candidate), ("reference", self.together.reference)):
+            if isinstance(side, Recorded):
+                facts[role] = {"trace": side.trace.folder.name, **side.trace.header.environment.get("stack", {})}
+            else:
+                facts[role] = side.stack.describe()
+        return facts
+
+    def _has_states(self) -> bool:
+        leader = self.together.leader
+        return not isinstance(leader, Recorded) or bool(leader.trace.record(leader.trace.steps[0]).state)
+
+    def _step_together(self) -> Stepping:
+        referee = referee_of(self.follower)
+        stepping = Stepping(self.together, referee)
+        self.first = self.follower.stack.state()
+        if not self._has_states():
+            self.lead_records = [self.together.leader.step(number) for number in range(self.steps)]
+            return stepping
+        marks = set(checkpoints(self.steps))
+        for pair in stepping.run(range(self.steps)):
+            lead = pair.reference if self.follower is self.together.candidate else pair.candidate
+            if pair.step == 0:
+                stepping.pairs[0] = pair
+            self.lead_records.append(self._kept(lead, pair.step in marks, referee))
+            self.watch("from the same states", pair.step + 1, self.steps)
+        return stepping
+
+    def _kept(self, lead: StepRecord, mark: bool, referee: Live | None) -> StepRecord:
+        """What the free runs need of a leader's step; at checkpoints its pictures are compared from the same state."""
+        pictures = lead.pictures
+        leader = self.together.leader
+        if mark and isinstance(leader, Live) and 9 in self.levels:
+            pictures = _drawn(leader)
+        if "values" in pictures and 9 in self.levels:
+            self._same_state_pictures(replace(lead, pictures=pictures), referee)
+        keep = mark or not leader.live
+        return replace(
+            lead, pictures=pictures, state=lead.state if keep else {}, activation={}, activation_gradient={}, pattern={}
+        )
+
+    def _same_state_pictures(self, lead: StepRecord, referee: Live | None) -> None:
+        self.follower.stack.load_state(widen(lead.state, self.config.dtype))
+        mine = _drawn(self.follower)
+        if not mine:
+            return
+        candidate, reference = self.together.roles(lead, replace(lead, pictures=mine))
+        (difference,) = compare_arrays(
+            {"pictures/values": candidate.pictures["values"]}, {"pictures/values": reference.pictures["values"]}
+        )
+        if referee is None:
+            value, allowed, reason = difference.relative, 1e-11, "the same pictures in Float64"
+        else:
+            referee.stack.load_state(widen(lead.state, "float64"))
+            truth = _drawn(referee)["values"]
+            value, other = (error(one.pictures["values"], truth) for one in (candidate, reference))
+            allowed, reason = max(3 * other, 1e-5), "3 times the reference's distance from the referee, or 1e-5"
+        self.pictures.add(lead.step, [Judged(difference, value, allowed, reason)])
+
+    def _free_run(self) -> list[StepRecord]:
+        """The follower on its own way, recorded where the leader was."""
+        self.follower.stack.initialise()
+        records = []
+        for number in range(self.steps):
+            lead = self.lead_records[number]
+            words = [word for word, part in (("state", lead.state), ("sketches", lead.sketch)) if part]
+            record = self.follower.step(number, [*words, "gradients"] if number == 0 else words)
+            pictures = _drawn(self.follower) if lead.pictures else {}
+            records.append(replace(record, pictures=pictures))
+            self.watch("on their own ways", number + 1, self.steps)
+        return records
+
+
+def _drawn(side: Live) -> dict[str, np.ndarray]:
+    """Pictures of a live side now; empty for a recipe that draws none."""
+    if not getattr(side.config, "pictures", 0):
+        return {}
+    from pygan.training import fixed_latent
+
+    return {"values": side.stack.generate(fixed_latent(side.config))}
+
+
+def _two_traces(candidate: Side, reference: Side, steps: int, levels: Collection[int]) -> Report:
+    """Two recordings: what both hold, from the same start; a torch stack in Float64 is the referee where it can be."""
+    assert isinstance(candidate, Recorded) and isinstance(reference, Recorded)
+    both = sorted(set(candidate.trace.steps) & set(reference.trace.steps))[:steps]
+    if not both:
+        raise ConfigError(f"{candidate.trace.folder} and {reference.trace.folder} have no step in common")
+    mine = [candidate.trace.record(step) for step in both]
+    theirs = [reference.trace.record(step) for step in both]
+    tallies = [Tally(level, claim) for level, claim in ((4, "logits and losses"), (5, "gradients"), (6, "state"))]
+    kinds = {4: ("logits", "loss"), 5: ("gradient",), 6: ("state",)}
+    rows: list[Row] = []
+    if config_of(candidate)["dtype"] == "float64":
+        pair = Pair(both[0], {}, mine[0], theirs[0], {})
+        for one in judge_step(pair, None):
+            for tally in tallies:
+                if one.key.partition("/")[0] in kinds[tally.level]:
+                    tally.add(pair.step, [one])
+        rows += [tally.row() for tally in tallies if tally.level in levels]
+    else:
+        reason = "two Float32 recordings have no referee; compare one of them with a live stack"
+        rows += [Row(tally.level, tally.claim, NOT_RUN, reason=reason) for tally in tallies if tally.level in levels]
+    config = config_of(candidate)
+    free_part, curves = free_rows(mine, theirs, config)
+    rows += [row for row in (*free_part, *picture_rows(mine, theirs, config)) if row.level in levels]
+    titles = [f"{side.title} ({side.trace.folder.name})" for side in (candidate, reference)]
+    facts = {**environment.describe(), "candidate": candidate.trace.header.environment}
+    return Report(titles[0], titles[1], config, facts, tuple(rows), curves=curves)
+
+
+def steps_of(records: Sequence[StepRecord]) -> list[int]:
+    """The steps of records."""
+    return [record.step for record in records]

@@ -1,0 +1,67 @@
+"""What ``pygan gif`` leaves when it is stopped: the half that is done, as files to look at and to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pygan import environment
+from pygan.data import Dataset
+from pygan.files import write_bytes, write_json
+from pygan.gifs import Run
+from pygan.parity.free_run import NOT_RUN, FreeRunVerdict
+from pygan.pictures.gif import write_gif
+from pygan.pictures.of_record import grid_of
+from pygan.traces import Header, TraceWriter
+
+TRACE = "flux.trace"
+"""Folder under ``out`` that keeps what Flux did live, for ``pygan gif --flux``."""
+
+
+def write_stopped(
+    out: Path, runs: Mapping[str, Run], dataset: Dataset, fps: float, facts: Mapping[str, Any]
+) -> tuple[str, list[Path]]:
+    """Write what the ``runs`` of a stopped ``pygan gif`` have; returns ``(reason, files)``.
+
+    ``runs``: those that were begun, by stack. A GIF of each that drew pictures, the trace of Flux where it ran live
+    (unless ``out`` holds one already), and ``summary.json`` and ``summary.md`` with the verdict ``not run``, which name
+    the files: others in ``out`` are of an earlier run. ``facts``: config, data and ``steps``, the total asked for.
+    """
+    total = facts["steps"]
+    done = {name: sum(1 for record in run.records if record.loss) for name, run in runs.items()}
+    steps = " and ".join(f"{count} of {total} steps of {name}" for name, count in done.items())
+    reason = f"stopped by Ctrl-C after {steps}, so the two runs were not compared"
+    files = []
+    for name, run in runs.items():
+        if run.framed:
+            files.append(out / f"{name}.gif")
+            write_gif(files[-1], [grid_of(record) for record in run.framed], fps)
+    flux = runs.get("flux")
+    if flux is not None and flux.facts["live"] and done["flux"] and not (out / TRACE).exists():
+        files.append(out / TRACE)
+        data = {"name": dataset.name, "images": len(dataset.images), "sha256": dataset.sha256}
+        described = {**environment.describe(), "stack": flux.facts}
+        with TraceWriter(out / TRACE, Header("flux", facts["config"], data, described, "pygan gif, stopped")) as trace:
+            for record in flux.records:
+                trace.write(record)
+    files += [out / "summary.json", out / "summary.md"]
+    summary = {
+        "verdict": FreeRunVerdict(NOT_RUN, -1, -1, reason, []).to_dict(),
+        "stopped": True,
+        "steps_done": done,
+        "files": [path.name for path in files],
+        **{name: {"title": run.title, **run.facts} for name, run in runs.items()},
+        "environment": environment.describe(),
+        **facts,
+    }
+    write_json(out / "summary.json", summary)
+    lines = [f"# {' against '.join(run.title for run in runs.values())}", "", f"**{NOT_RUN}**: {reason}.", ""]
+    lines += [f"Files of this run: {', '.join(path.name for path in files)}. Any others here are of an earlier one."]
+    if out / TRACE in files:
+        lines += [
+            "",
+            f"`pygan gif --flux {out / TRACE} --steps {done['flux']}` (and the same other options) replays Flux.",
+        ]
+    write_bytes(out / "summary.md", ("\n".join(lines) + "\n").encode())
+    return reason, files

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pygan.benchmarking.plan import default_plan, measure
-from pygan.benchmarking.report import KEY
+from pygan.benchmarking.report import KEY, read
 from pygan.benchmarking.rows import ROWS
 from pygan.files import write_json
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--benchmark-full", action="store_true", help="batches 1 to 512 and 96, and every core count")
     group.addoption("--benchmark-narrow", action="store_true", help="the narrow recipe and few rounds: a trial run")
     group.addoption("--benchmark-seconds", type=float, default=60.0, help="seconds of sampling a group, about")
+    group.addoption("--benchmark-replay", type=Path, help="measure nothing, replay this report")
     group.addoption("--benchmark-report", type=Path, help="also write pygan's own report to this file")
 
 
@@ -49,6 +50,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def report(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """The report of everything that the selected tests replay; measured at first use."""
     config = request.config
+    if config.getoption("--benchmark-replay"):
+        config.stash[REPORT] = read(config.getoption("--benchmark-replay"))
+        return config.stash[REPORT]
     wanted = config.stash[WANTED]
     narrow, full = config.getoption("--benchmark-narrow"), config.getoption("--benchmark-full")
     names = [name for name in ROWS if any(row == name for _, row in wanted)]

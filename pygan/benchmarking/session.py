@@ -119,6 +119,9 @@ class Session:
         groups = []
         for phase in phases:
             title = f"{phase}, batch {config.batch}"
+            for label in measured:
+                self._phase(phase, label)  # its first time compiles in Julia
+                self._processes[label].stop()
             found, stopped = self._sampled(title, measured, functools.partial(self._phase, phase))
             about = {"config": config.to_dict(), "images": config.batch, "steps": PHASE_REPEATS, "what": phase}
             groups.append(make_group(title, found, not_run, cores=self.cores, about=about, stopped=stopped))

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +88,25 @@ class TorchRunner:
     def phase(self, name: str, repeats: int) -> list[float]:
         """See the protocol."""
         config, draws = self._config, Draws(self._config.seed)
+        asked = self._asked_draws() if name == "draws" else []
         latent = fixed_latent(config)
         values = self.stack.generate(latent)
         step = iter(range(10**9))
         work: dict[str, Callable[[], Any]] = {
             "generate": lambda: self.stack.generate(latent),
-            "draws": lambda: _expand(config, draws),
+            "draws": lambda: [make(draws) for make in asked],
             "data": lambda: self._batches[next(step)],
             "picture": lambda: Image.fromarray(grid(values, config.grid)).save(
                 io.BytesIO(), format="PNG", optimize=True
             ),
         }
         return timed_calls(work[name], repeats, self._config.device)
+
+    def _asked_draws(self) -> list[Callable[[Draws], Any]]:
+        """What one step draws."""
+        noted = _Noted(self._config.seed)
+        TorchStack(self._config.replace(randomness="keyed")).time_steps(self._batches.first(1), noted)
+        return noted.asked
 
     def operations(self, operations: Sequence[Mapping[str, Any]], repeats: int) -> dict[str, Any]:
         """Each operation alone, and the profile of real steps."""
@@ -123,11 +131,22 @@ class TorchRunner:
         """Nothing to release."""
 
 
-def _expand(config: Any, draws: Draws) -> None:
-    draws.normal("noise", (config.batch, config.latent_dim))
-    for call in ("real", "fake", "generator"):
-        draws.keep(f"mask/{call}/discriminator.drop1", (config.batch, config.width, 14, 14), config.dropout)
-        draws.keep(f"mask/{call}/discriminator.drop2", (config.batch, 2 * config.width, 7, 7), config.dropout)
+@dataclass(frozen=True)
+class _Noted(Draws):
+    """Draws that note what they are asked for."""
+
+    asked: list[Callable[[Draws], Any]] = field(default_factory=list)
+
+    def at(self, step: int) -> Draws:
+        return self
+
+    def normal(self, stream: str, shape: tuple[int, ...]) -> np.ndarray:
+        self.asked.append(lambda draws: draws.normal(stream, shape))
+        return super().normal(stream, shape)
+
+    def keep(self, stream: str, shape: tuple[int, ...], rate: float) -> np.ndarray:
+        self.asked.append(lambda draws: draws.keep(stream, shape, rate))
+        return super().keep(stream, shape, rate)
 
 
 class _Marked:

@@ -23,6 +23,9 @@ PAIRS = (
 )
 """Which ratios a group shows: like with like, and best with best."""
 
+NOISE = 0.05
+"""Half the width of the control's interval above which the group is noisy, whether or not it straddles 1."""
+
 IDLE_SHARE = 0.02
 """Share of a sample's time that the stopped rows may use the processor (the clock counts in hundredths of a second)."""
 
@@ -79,6 +82,10 @@ def make_group(
         notes.append(
             f"the control ran {control['value']:.3f} times as long as itself ({control['low']:.3f} to "
             f"{control['high']:.3f}): smaller differences than that are noise"
+        )
+    elif control["high"] - control["low"] > 2 * NOISE:
+        notes.append(
+            f"the control against itself is only known to lie in {control['low']:.3f} to {control['high']:.3f}"
         )
     return {
         "group": name,

@@ -135,6 +135,16 @@ def test_a_control_that_does_not_straddle_one_marks_the_group() -> None:
     assert "torch-eager-injected (again)" not in [entry["row"] for entry in found["rows"]]
 
 
+def test_a_control_that_is_hardly_known_marks_the_group() -> None:
+    rows = quiet(flux=measured("flux", 0.75))
+    for label, seed in (("torch-eager-injected", 1), ("torch-eager-injected (again)", 2)):
+        rows[label].samples = samples(0.25, seed=seed, spread=0.3)
+    found = group(rows)
+    assert found["control"]["straddles_one"]
+    assert found["noisy"]
+    assert "only known to lie in" in found["notes"][0]
+
+
 def test_without_a_control_the_group_is_marked() -> None:
     rows = quiet()
     del rows["torch-eager-injected (again)"]

@@ -6,7 +6,7 @@ GIF_ARGS ?=
 BIN := $(VENV)/bin
 OUT ?= runs/gifs
 
-.PHONY: gifs test test-live bench lint coverage install dev clean
+.PHONY: gifs test test-live bench bench-results lint coverage install dev clean
 
 gifs: install
 	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
@@ -20,6 +20,12 @@ test-live: install
 
 bench: install
 	$(BIN)/pytest benchmarks --benchmark-autosave
+
+# The committed results of this machine class, and docs/benchmarks.md made from them (needs Julia; a quiet machine).
+BENCH_RESULTS ?= benchmarks/results/rows-$(shell uname -m)-$(shell nproc)-cores.json
+bench-results: install
+	$(BIN)/pytest benchmarks/test_rows.py --benchmark-full --benchmark-seconds 45 --benchmark-json $(BENCH_RESULTS)
+	$(BIN)/pygan bench --report $(BENCH_RESULTS) --markdown docs/benchmarks.md
 
 lint: dev
 	$(BIN)/ruff check .

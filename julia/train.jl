@@ -1,6 +1,9 @@
 # Trains a recipe on Flux with no Python at all: pictures, losses and a trace that pygan can compare.
 #
 #   julia --project=julia julia/train.jl --images train-images-idx3-ubyte --out runs/flux [--steps 469] [--<config field> value]
+#
+# With --bench alone it answers the requests of pygan's benchmarks on standard input and output instead, with as many
+# Julia threads as it was started with (-t): the only way in which Flux is timed on several of them.
 
 using PyganFlux
 using PyganFlux: FluxTutorial, train, read_images, steps_per_epoch
@@ -22,7 +25,16 @@ function parse_flags(arguments)
     return flags
 end
 
+"Answer benchmark requests until standard input ends; whatever else is printed goes to standard error."
+function bench()
+    replies = stdout
+    redirect_stdout(stderr)
+    PyganFlux.serve_lines(stdin, replies)
+    return 0
+end
+
 function main(arguments)
+    arguments == ["--bench"] && return bench()
     flags = parse_flags(arguments)
     known = union(("images", "out", "steps", "capture"), string.(fieldnames(FluxTutorial)))
     if isnothing(flags) || !all(haskey.(Ref(flags), ("images", "out"))) || !issubset(keys(flags), known)

@@ -57,7 +57,7 @@ def test_importing_loads_neither_torch_nor_julia(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["gif", "--help"], ["train", "--help"], ["record", "--help"], ["doctor", "--json"]],
+    [["--help"], *([name, "--help"] for name in ("gif", "train", "record", "bench")), ["doctor", "--json"]],
     ids=str,
 )
 def test_help_and_doctor_load_neither_torch_nor_julia(arguments: list[str]) -> None:

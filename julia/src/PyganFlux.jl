@@ -7,7 +7,7 @@ their bytes are PyTorch's row-major bytes.
 """
 module PyganFlux
 
-using ChainRulesCore: ChainRulesCore, NoTangent, ignore_derivatives, unthunk
+using ChainRulesCore: ChainRulesCore, NoTangent, ZeroTangent, ignore_derivatives, unthunk
 using Dates
 using Flux
 using Flux: Chain, BatchNorm, Conv, ConvTranspose, Dense, Dropout, leakyrelu, relu
@@ -39,6 +39,8 @@ include("pictures.jl")
 include("traces.jl")
 include("training.jl")
 include("worker.jl")
+include("tuned.jl")
+include("bench.jl")
 include("precompile.jl")
 
 end

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pygan import __version__
-from pygan.cli import data, doctor, gif, julia, parity, recipes, record, sample, train
+from pygan.cli import bench, data, doctor, gif, julia, parity, recipes, record, sample, train
 from pygan.cli.output import folded
 from pygan.errors import PyganError
 
@@ -26,6 +26,7 @@ app.command("train")(train.train)
 app.command("parity")(parity.parity)
 app.command("sample")(sample.sample)
 app.command("record")(record.record)
+app.command("bench")(bench.bench)
 app.command("recipes")(recipes.recipes)
 app.add_typer(data.app, name="data")
 app.add_typer(julia.app, name="julia")

@@ -54,7 +54,7 @@ def worker_command() -> list[str]:
 class Worker:
     """The worker process and its wire. Raises ``WorkerError`` with Julia's own words when it dies or hangs."""
 
-    def __init__(self, setup: JuliaSetup, timeout: float) -> None:
+    def __init__(self, setup: JuliaSetup, timeout: float, command: Sequence[str] | None = None) -> None:
         setup.check()
         self._timeout = timeout
         self._folder = Path(tempfile.mkdtemp(prefix="pygan-flux-"))
@@ -65,7 +65,7 @@ class Worker:
         environment.pop("PYTHONFAULTHANDLER", None)
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                worker_command(),
+                command or worker_command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

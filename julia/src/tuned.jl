@@ -1,0 +1,244 @@
+# The flux tutorial's step in faster forms, over the same parameters and the same draws. The idiomatic recipe is left
+# as it is; each form is one name in CHANGES, so that its gain can be measured alone (benchmarking, row flux-tuned).
+
+const CHANGES = (
+    "gc",       # no collection inside a step, one of the young generation at its end, inside the measured time
+    "masks",    # dropout masks made in one array by all threads, in place of five copies
+    "norm",     # BatchNorm and relu in two passes over the data, in place of broadcasts that each make an array
+    "weights",  # the convolutions' gradients by weight split over the batch, which NNlib leaves on one thread
+    "unused",   # no gradient by the weights of a network that is not updated, nor by the first layer's data
+)
+
+"A config whose step is changed as `changes` says; every field of the config itself is there too."
+struct Tuned{C}
+    config::C
+    changes::Set{String}
+    trained::Base.RefValue{String}
+    ended::Dict{String,UInt64}
+end
+
+function Tuned(config::FluxTutorial, changes)
+    unknown = setdiff(changes, CHANGES)
+    isempty(unknown) || error("no such change: $(join(unknown, ", ")); known: $(join(CHANGES, ", "))")
+    return Tuned(config, Set{String}(changes), Ref(""), Dict{String,UInt64}())
+end
+Tuned(config, changes) = error("only flux_tutorial has faster forms, not $(config.recipe)")
+
+Base.getproperty(t::Tuned, name::Symbol) =
+    hasfield(Tuned, name) ? getfield(t, name) : getproperty(getfield(t, :config), name)
+
+networks(t::Tuned) = networks(t.config)
+optimisers(t::Tuned) = optimisers(t.config)
+initial_weight(t::Tuned, arguments...) = initial_weight(t.config, arguments...)
+train_step!(run, t::Tuned, real) = train_step!(run, t.config, real)
+pictures(run, t::Tuned, latent) = pictures(run, t.config, latent)
+
+"As for any run; when it ended is kept in the config's `ended`."
+function update!(loss, run::Run{<:Tuned}, name)
+    run.config.trained[] = name
+    invoke(update!, Tuple{Any,Run,Any}, loss, run, name)
+    run.config.ended[name] = time_ns()
+    return nothing
+end
+
+"Which forms one call takes. `frozen`: its network is not the one being updated."
+struct Plan
+    masks::Bool
+    norm::Bool
+    weights::Bool
+    unused::Bool
+    frozen::Bool
+    patterns::Bool
+end
+
+const TUNED_KINKS = (norm1="relu1", norm2="relu2", norm3="relu3", leaky1="leaky1", leaky2="leaky2")
+
+function call(run::Run{<:Tuned}, name, network, chain, x)
+    inside = NNlib.within_gradient(x)
+    plan = ignore_derivatives() do
+        has(change) = change in run.config.changes
+        for (path, layer) in named_layers(chain)
+            layer isa DrawnDropout || continue
+            stream = "mask/$name/$network.$path"
+            layer.source[] = has("masks") ? (run.draws, stream) : (dims, rate) -> keep(run.draws, stream, dims, rate)
+        end
+        patterns = inside && !isdisjoint(run.capture, ("patterns", "patterns:$name"))
+        Plan(has("masks"), has("norm"), has("weights"), has("unused"), run.config.trained[] != network, patterns)
+    end
+    prefix = "pattern/$name/$network"
+    return walked(run, plan, prefix, keys(chain.layers), Tuple(chain.layers), x, !plan.frozen)
+end
+
+"The layers in turn; `data`: what enters depends on nothing that is trained."
+walked(run, plan, prefix, ::Tuple{}, ::Tuple{}, x, data) = x
+function walked(run, plan, prefix, names::Tuple, layers::Tuple, x, data)
+    y = fast(first(layers), x, plan, data)
+    ignore_derivatives() do
+        name = first(names)
+        plan.patterns && haskey(TUNED_KINKS, name) && record!(run, "$prefix.$(TUNED_KINKS[name])", Array(y .> 0))
+    end
+    return walked(run, plan, prefix, Base.tail(names), Base.tail(layers), y, false)
+end
+
+fast(layer, x, plan, data) = layer(x)
+
+# --- dropout -------------------------------------------------------------------------------------------------
+
+function fast(layer::DrawnDropout, x::Array{T}, plan, data) where {T}
+    plan.masks || return layer(x)
+    NNlib.within_gradient(x) || return x
+    mask = ignore_derivatives() do
+        draws, stream = layer.source[]
+        scaled_mask(T, draws, stream, size(x), layer.p, layer.scale)
+    end
+    return x .* mask
+end
+
+"`T.(keep(draws, stream, dims, rate)) .* T(scale)`, the same bits, in one array and by all threads."
+function scaled_mask(::Type{T}, draws::Draws, stream, dims, rate, scale) where {T}
+    haskey(draws.overrides, stream) && return T.(keep(draws, stream, dims, rate)) .* T(scale)
+    threshold = keep_threshold(rate)
+    kept = T(scale)
+    out = Array{T}(undef, dims)
+    key = (draws.seed, stream_id(stream))
+    in_parts(cld(length(out), 16)) do blocks
+        @inbounds for block in blocks
+            words = philox((UInt64(block), draws.step, zero(UInt64), zero(UInt64)), key)
+            first = 16 * (block - 1)
+            for lane in 0:3, field in 0:3
+                i = first + 4 * lane + field + 1
+                i <= length(out) || break
+                out[i] = ((words[lane + 1] >> (16 * field)) & 0xffff) >= threshold ? kept : zero(T)
+            end
+        end
+    end
+    return out
+end
+
+"`work(part)` on contiguous parts of `1:count`, one a Julia thread."
+function in_parts(work, count)
+    tasks = min(Threads.nthreads(), count)
+    tasks <= 1 && return (work(1:count); nothing)
+    @sync for part in Iterators.partition(1:count, cld(count, tasks))
+        Threads.@spawn work(part)
+    end
+    return nothing
+end
+
+# --- BatchNorm with relu -------------------------------------------------------------------------------------
+
+function fast(layer::BatchNorm, x::Array, plan, data)
+    (plan.norm && layer.λ === relu) || return layer(x)
+    return norm_relu(x, layer.γ, layer.β, ignore_derivatives(layer))
+end
+
+"(places, channels, images) of an array of any rank."
+by_channel(x) = reshape(x, :, size(x, ndims(x) - 1), size(x, ndims(x)))
+
+"Outside a gradient: running statistics, as Flux's BatchNorm in test mode."
+function norm_relu(x, γ, β, layer)
+    inverse = inv.(sqrt.(layer.σ² .+ eltype(x)(layer.ϵ)))
+    scale = γ .* inverse
+    return scaled_relu(x, scale, β .- scale .* layer.μ)
+end
+
+function scaled_relu(x, scale, bias)
+    y = similar(x)
+    x3, y3 = by_channel(x), by_channel(y)
+    in_parts(size(x3, 3)) do images
+        @inbounds for n in images, c in axes(x3, 2)
+            a, b = scale[c], bias[c]
+            @simd for s in axes(x3, 1)
+                y3[s, c, n] = max(a * x3[s, c, n] + b, zero(eltype(x)))
+            end
+        end
+    end
+    return y
+end
+
+"Sums over places and images of `term(s, c, n)` by channel, accumulated in Float64 from sums over places."
+function channel_sums(term, x3)
+    parts = collect(Iterators.partition(axes(x3, 2), cld(size(x3, 2), Threads.nthreads())))
+    out = zeros(Float64, size(x3, 2))
+    in_parts(length(parts)) do mine
+        for channels in parts[mine]
+            @inbounds for n in axes(x3, 3), c in channels
+                total = zero(eltype(x3))
+                @simd for s in axes(x3, 1)
+                    total += term(s, c, n)
+                end
+                out[c] += total
+            end
+        end
+    end
+    return out
+end
+
+function ChainRulesCore.rrule(::typeof(norm_relu), x::Array{T}, γ, β, layer) where {T}
+    x3 = by_channel(x)
+    count = size(x3, 1) * size(x3, 3)
+    μ = T.(channel_sums((s, c, n) -> @inbounds(x3[s, c, n]), x3) ./ count)
+    σ² = T.(channel_sums((s, c, n) -> @inbounds(abs2(x3[s, c, n] - μ[c])), x3) ./ count)
+    momentum = T(layer.momentum)
+    layer.μ .= (1 - momentum) .* layer.μ .+ momentum .* μ
+    layer.σ² .= (1 - momentum) .* layer.σ² .+ momentum .* (T(count) / T(count - 1)) .* σ²
+    inverse = inv.(sqrt.(σ² .+ T(layer.ϵ)))
+    scale = γ .* inverse
+    y = scaled_relu(x, scale, β .- scale .* μ)
+    y3 = by_channel(y)
+    function pullback(Δ)
+        dy3 = by_channel(unthunk(Δ))
+        passed(s, c, n) = @inbounds ifelse(y3[s, c, n] > 0, dy3[s, c, n], zero(T))
+        dβ = T.(channel_sums(passed, x3))
+        dγ = T.(channel_sums((s, c, n) -> @inbounds(passed(s, c, n) * ((x3[s, c, n] - μ[c]) * inverse[c])), x3))
+        dx = similar(x)
+        dx3 = by_channel(dx)
+        in_parts(size(x3, 3)) do images
+            @inbounds for n in images, c in axes(x3, 2)
+                a, b, m, i = dβ[c] / count, dγ[c] / count, μ[c], inverse[c]
+                @simd for s in axes(x3, 1)
+                    dx3[s, c, n] = scale[c] * (passed(s, c, n) - T(a) - (x3[s, c, n] - m) * i * T(b))
+                end
+            end
+        end
+        return NoTangent(), dx, dγ, dβ, NoTangent()
+    end
+    return y, pullback
+end
+
+# --- convolutions --------------------------------------------------------------------------------------------
+
+function fast(layer::Union{Conv,ConvTranspose}, x::Array, plan, data)
+    (plan.weights || plan.unused) || return layer(x)
+    transposed = layer isa ConvTranspose
+    dims = ignore_derivatives(() -> transposed ? Flux.conv_transpose_dims(layer, x) : Flux.conv_dims(layer, x))
+    wants = (data=!(plan.unused && data), weight=!(plan.unused && plan.frozen))
+    z = convolved(x, layer.weight, dims, transposed, wants, plan.weights)
+    return NNlib.bias_act!(layer.σ, z, Flux.conv_reshape_bias(layer))
+end
+
+convolved(x, weight, dims, transposed, wants, split) =
+    transposed ? NNlib.∇conv_data(x, weight, dims) : NNlib.conv(x, weight, dims)
+
+function ChainRulesCore.rrule(::typeof(convolved), x, weight, dims, transposed, wants, split)
+    function pullback(Δ)
+        dy = Array(unthunk(Δ))
+        dx = wants.data ? (transposed ? NNlib.conv(dy, weight, dims) : NNlib.∇conv_data(dy, weight, dims)) : ZeroTangent()
+        wide, narrow = transposed ? (dy, x) : (x, dy)
+        by_weight = split ? split_filter_gradient : NNlib.∇conv_filter
+        dw = wants.weight ? by_weight(wide, narrow, dims) : ZeroTangent()
+        return NoTangent(), dx, dw, NoTangent(), NoTangent(), NoTangent(), NoTangent()
+    end
+    return convolved(x, weight, dims, transposed, wants, split), pullback
+end
+
+"`NNlib.∇conv_filter`, a part of the images on each Julia thread, the parts' sums added in order."
+function split_filter_gradient(x, dy, dims)
+    images = size(x, 4)
+    tasks = min(Threads.nthreads(), images)
+    tasks <= 1 && return NNlib.∇conv_filter(x, dy, dims)
+    jobs = map(Iterators.partition(1:images, cld(images, tasks))) do part
+        Threads.@spawn NNlib.∇conv_filter(view(x, :, :, :, part), view(dy, :, :, :, part), dims)
+    end
+    return reduce((a, b) -> a .+= b, fetch.(jobs))
+end

@@ -37,9 +37,21 @@ end
 
 steps_per_epoch(count, batch) = cld(count, batch)
 
+const LAST_ORDER = Ref{Any}(nothing)
+
+"Order of the images in an epoch; the last one asked for is kept."
+function epoch_order(draws::Draws, count, epoch)
+    haskey(draws.overrides, "shuffle") && return permutation(at(draws, epoch), "shuffle", count)
+    key = (draws.seed, count, epoch)
+    if isnothing(LAST_ORDER[]) || first(LAST_ORDER[]) != key
+        LAST_ORDER[] = (key, permutation(at(draws, epoch), "shuffle", count))
+    end
+    return last(LAST_ORDER[])::Vector{Int}
+end
+
 "Image numbers (from 1) of a step: shuffled anew each epoch by the draw `shuffle`, the partial last batch kept."
 function batch_indices(draws::Draws, count, batch, step)
     epoch, place = divrem(step, steps_per_epoch(count, batch))
-    order = permutation(at(draws, epoch), "shuffle", count)
+    order = epoch_order(draws, count, epoch)
     return order[(place * batch + 1):min((place + 1) * batch, count)]
 end

@@ -94,6 +94,9 @@ struct NativeDraws end
 
 at(::NativeDraws, step::Integer) = NativeDraws()
 normal(::NativeDraws, stream, dims) = randn(Float32, dims)
+uniform(::NativeDraws, stream, dims) = rand(Float32, dims)
+keep(::NativeDraws, stream, dims, rate) = rand(Float32, dims) .>= rate
+permutation(::NativeDraws, stream, count) = Random.randperm(count)
 
 function given(make, draws::Draws, stream, dims)
     haskey(draws.overrides, stream) || return make()

@@ -33,7 +33,7 @@ function write_atomically(path::AbstractString, content)
     try
         write(io, content)
         flush(io)
-        ccall(:fsync, Cint, (Cint,), fd(io))
+        Sys.iswindows() ? ccall(:_commit, Cint, (Cint,), fd(io)) : ccall(:fsync, Cint, (Cint,), fd(io))
         close(io)
         chmod(temporary, 0o644)
         Base.Filesystem.rename(temporary, abspath(path))  # mv would remove the old file first

@@ -52,6 +52,33 @@ end
     @test eltype(only(values(filter(p -> p.first == "loss/generator", out)))) == (dtype == "float64" ? Float64 : Float32)
 end
 
+@testset "watching every layer changes nothing and tells the order" begin
+    plain, watched = FluxStack(narrow(; dtype="float64")), FluxStack(narrow(; dtype="float64"))
+    step!(plain, images(4), Draws(0), ())
+    order = String[]
+    out = step!(watched, images(4), Draws(0), ("layers", "gradients", "patterns", "state", "logits"); order)
+    @test state(plain) == state(watched)
+    place(key) = findfirst(==(key), order)
+    @test place("activation/sample/generator.tanh") < place("activation/fake/discriminator.input")
+    @test place("gradient/discriminator.dense.weight") < place("state/parameter/discriminator.dense.weight")
+    @test place("state/buffer/generator.norm1.running_mean") < place("activation/generator/discriminator.input")
+    @test allunique(order)
+    modes = Dict(key => only(value) for (key, value) in out if startswith(key, "mode/"))
+    @test count(values(modes)) == 6 + 3
+    @test !any(value for (key, value) in modes if startswith(key, "mode/sample"))
+    summed = sum(vec(sum(out["activation_gradient/$call/discriminator.dense"]; dims=2)) for call in ("real", "fake"))
+    @test summed ≈ out["gradient/discriminator.dense.bias"]
+    @test out["pattern/generator/generator.relu1"] == (out["activation/generator/generator.relu1"] .> 0)
+end
+
+@testset "the order of an epoch is drawn once and is the draw" begin
+    draws = Draws(4)
+    expected = permutation(PyganFlux.at(draws, 2), "shuffle", 10)
+    @test PyganFlux.batch_indices(draws, 10, 4, 2 * 3) == expected[1:4]
+    @test PyganFlux.batch_indices(draws, 10, 4, 2 * 3 + 2) == expected[9:10]
+    @test PyganFlux.batch_indices(Draws(5), 10, 4, 2 * 3) != expected[1:4]
+end
+
 @testset "state survives a round trip and continues bit for bit" begin
     one, two = FluxStack(narrow()), FluxStack(narrow(; seed=9))
     step!(one, images(4), Draws(0), ())

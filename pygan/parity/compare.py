@@ -122,10 +122,14 @@ def compare_records(
 
 
 def flips(candidate: StepRecord, reference: StepRecord) -> dict[str, np.ndarray]:
-    """Units whose on/off pattern differs: ``(count, rank)`` indices by ``call/network.layer``, only where any."""
+    """Units whose on/off pattern differs: ``(count, rank)`` indices by ``call/network.layer``, only where any.
+
+    Patterns of unlike shape are left out: their layers' outputs differ in shape, and that is the fault to report.
+    """
     found = {}
     for key in sorted(candidate.pattern.keys() & reference.pattern.keys()):
-        places = np.argwhere(candidate.pattern[key] != reference.pattern[key])
+        mine, theirs = candidate.pattern[key], reference.pattern[key]
+        places = np.argwhere(mine != theirs) if mine.shape == theirs.shape else np.empty((0, mine.ndim))
         if len(places):
             found[key] = places
     return found

@@ -8,7 +8,7 @@ than the floor of that kind of tensor, whichever is larger (as PyTorch's own ``s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,9 +71,7 @@ def judge_step(pair: Pair, referee: Live | None, rules: Mapping[str, str] | None
     ``referee`` is a torch stack in Float64, needed where the runs are in Float32: it takes the step from the same state
     with the reference's patterns imposed. Without it both runs are held to the Float64 tolerances.
     """
-    theirs = pair.reference.pattern  # a pattern of another shape is a fault of its layer's output, and reported there
-    same = {key: one for key, one in pair.candidate.pattern.items() if key in theirs and one.shape == theirs[key].shape}
-    found = flips(replace(pair.candidate, pattern=same), pair.reference)
+    found = flips(pair.candidate, pair.reference)
     if referee is None:
         signs = [_judged_flip(key, places, np.full(len(places), np.inf)) for key, places in found.items()]
         return judge_float64(pair, rules) + signs
@@ -116,11 +114,22 @@ def judge_float32(pair: Pair, truth: StepRecord, rules: Mapping[str, str] | None
         if difference.fault or key == "state/step":
             judged.append(Judged(difference, difference.relative, 0.0, "equal"))
             continue
-        errors = [error(side[key], right[key], scales.get(group_of(key), 0.0)) for side in (mine, theirs)]
-        allowed, floor = REFEREE_FACTOR * errors[1], referee_floor(key)
-        reason = f"{REFEREE_FACTOR:g} times the reference's distance from the referee, or {floor:.0e} if larger"
-        judged.append(Judged(difference, errors[0], max(allowed, floor), reason, errors[1]))
+        own, other = (error(side[key], right[key], scales.get(group_of(key), 0.0)) for side in (mine, theirs))
+        judged.append(_weighed(difference, own, other, referee_floor(key)))
     return judged
+
+
+def _weighed(difference: Difference, own: float, other: float, floor: float) -> Judged:
+    """The candidate's distance ``own`` from the referee against the reference's ``other``.
+
+    A reference that is itself far off, by more than ten floors and by more than the candidate, excuses nothing.
+    """
+    most = max(REFEREE_FACTOR * own, REFERENCE_FLOORS * floor)
+    if other > most:
+        reason = f"the reference's own distance from the referee; {REFERENCE_FLOORS:g} floors are admitted"
+        return Judged(difference, other, most, reason, other)
+    reason = f"{REFEREE_FACTOR:g} times the reference's distance from the referee, or {floor:.0e} if larger"
+    return Judged(difference, own, max(REFEREE_FACTOR * other, floor), reason, other)
 
 
 def error(value: np.ndarray, truth: np.ndarray, scale: float = 0.0) -> float:
@@ -129,6 +138,9 @@ def error(value: np.ndarray, truth: np.ndarray, scale: float = 0.0) -> float:
     gap = norm(value.astype(np.float64) - truth)
     return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))
 
+
+REFERENCE_FLOORS = 10.0
+"""How many floors a reference may be from the referee; real Flux was 1.1 at most in 20 full-width steps."""
 
 CANCELLING = 5e-2
 """A gradient whose norm is below this share of its network's is weighed against that share: it is what is left of sums

@@ -169,10 +169,12 @@ class Run:
         return keep
 
     def _imposed_kink(self, key: str) -> Any:
-        def bend(layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
-            x = inputs[0]
+        def bend(layer: nn.Module, inputs: tuple[Tensor, ...], own: Tensor) -> Tensor:
+            x, given = inputs[0], torch.from_numpy(self._impose[key]).to(own.device)
+            if given.shape != own.shape:
+                return own
             slope = getattr(layer, "negative_slope", 0.0)
-            return torch.where(torch.from_numpy(self._impose[key]).to(x.device), x, slope * x)
+            return torch.where((own > 0) == given, own, torch.where(given, x, slope * x))
 
         return bend
 

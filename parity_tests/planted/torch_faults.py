@@ -1,0 +1,51 @@
+"""The catalogue of the torch side, and one comparison of a faulty torch stack with real Flux."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+
+import numpy as np
+from compared_runs import load_or_skip, torch_like
+
+from planted import layer_faults, step_faults, update_faults
+from planted.fault import Fault, Planted
+from planted.paths import TRACES
+from pygan.data import Dataset
+from pygan.parity.locate import Diagnosis, diagnose
+from pygan.parity.sides import Live, Recorded, Together
+from pygan.traces import Trace
+
+FAULTS: tuple[Fault, ...] = (*layer_faults.FAULTS, *step_faults.FAULTS, *update_faults.FAULTS)
+
+
+@cache
+def clean() -> Trace:
+    """Four steps of real Flux at width 1 in Float64: batches of 3, 3, 2, then the next epoch's first."""
+    return Trace(TRACES / "flux-tiny-layers")
+
+
+@cache
+def data() -> Dataset:
+    """What the clean run saw."""
+    return load_or_skip(clean().header.data["name"], clean().header.data["images"])
+
+
+def chance(name: str, seed: int) -> np.random.Generator:
+    """The chance that places the fault ``name``."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def search(fault: Fault, seed: int) -> tuple[Planted, Diagnosis | None]:
+    """Plant the fault in a torch stack and compare that with recorded Flux.
+
+    Where the fault needs a state of its own, a clean torch stack that starts from it stands in for Flux.
+    """
+    faulty = torch_like(clean())
+    planted = fault.plant(faulty, chance(fault.name, seed))
+    reference: Live | Recorded = Recorded(clean())
+    if planted.start is not None:
+        right = torch_like(clean())
+        right.load_state(planted.start(right.state()))
+        reference = Live(right, data())
+    return planted, diagnose(Together(Live(faulty, data()), reference), clean().steps)

@@ -6,7 +6,7 @@ GIF_ARGS ?=
 BIN := $(VENV)/bin
 OUT ?= runs/gifs
 
-.PHONY: gifs test test-live bench bench-results lint coverage install dev clean
+.PHONY: gifs test test-live bench bench-results docs lint coverage install dev clean
 
 gifs: install
 	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
@@ -26,6 +26,10 @@ BENCH_RESULTS ?= benchmarks/results/rows-$(shell uname -m)-$(shell nproc)-cores.
 bench-results: install
 	$(BIN)/pytest benchmarks/test_rows.py --benchmark-full --benchmark-seconds 45 --benchmark-json $(BENCH_RESULTS)
 	$(BIN)/pygan bench --report $(BENCH_RESULTS) --markdown docs/benchmarks.md
+
+# docs/parity.md and its plots, from the committed results of comparisons.
+docs: install
+	$(BIN)/python tools/parity_document.py
 
 lint: dev
 	$(BIN)/ruff check .

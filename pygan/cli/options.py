@@ -20,6 +20,7 @@ from pygan.cli.output import answering
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.recipes import CONFIGS, config_class
+from pygan.recipes.flux_tutorial_config import NARROW
 
 DataOption = Annotated[
     str, typer.Option("--data", help="mnist, fashion-mnist, digits, or a folder of IDX files or 28x28 pictures.")
@@ -46,10 +47,11 @@ _GROUP = "Config (each default with its source; `pygan recipes` names the public
 def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a command with an option for every config field, ``--recipe``, ``--config``, ``--json`` and more.
 
-    The command's parameters ``config`` and ``answer`` are not options. ``config`` is the validated config: published
-    values, overridden by this command's ``defaults``, by the file, by flags. ``answer`` is what it tells machines
-    (:func:`pygan.cli.output.answering`). ``--every`` is another name of ``--picture-every``, unless the command has an
-    option of that name, which then replaces both.
+    The command's parameters ``config``, ``answer`` and ``given`` are not options. ``config`` is the validated config:
+    published values, overridden by this command's ``defaults`` (less those of the narrow twin where the command has a
+    ``--full`` that is set), by the file, by flags; ``given`` names the fields that flags set. ``answer`` is what it
+    tells machines (:func:`pygan.cli.output.answering`). ``--every`` is another name of ``--picture-every``, unless the
+    command has an option of that name, which then replaces both.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,15 +67,19 @@ def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[...,
         ) -> None:
             flags = {name: values.pop(name) for name in fields}
             with answering(as_json) as answer:
-                config = make_config(recipe, config_file, flags, defaults)
+                dropped = {*NARROW, "threads"} if values.get("full") else set()
+                kept = {name: value for name, value in defaults.items() if name not in dropped}
+                config = make_config(recipe, config_file, flags, kept)
                 answer["config"] = config.to_dict()
+                if "given" in signature.parameters:
+                    values["given"] = {name for name, value in flags.items() if value is not None}
                 if not print_config:
                     command(config=config, answer=answer, **values)
                 elif not as_json:
                     sys.stdout.write(to_toml(config))
 
         options = [(name, hints[name], parameter.default) for name, parameter in signature.parameters.items()]
-        options = [option for option in options if option[0] not in ("config", "answer")]
+        options = [option for option in options if option[0] not in ("config", "answer", "given")]
         parameters = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, annotation, default in (*options, *_config_options(fields, defaults))

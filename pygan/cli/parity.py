@@ -27,6 +27,7 @@ DEFAULT_STEPS = 8
 def parity(
     config: Any,
     answer: dict[str, Any],
+    given: set[str],
     candidate: Annotated[str, typer.Argument(help=f"What is judged: {SIDES}.")] = "torch",
     reference: Annotated[
         str, typer.Argument(help="What it is held to; auto is flux if found, else recorded.")
@@ -61,14 +62,19 @@ def parity(
     from pygan.parity.free_run import DIFFERS
 
     wanted = _numbers(levels, "--levels", range(1, 11))
-    if full:
-        config = _published(config)
     say_caveats(config)
+    chosen: dict[str, Any] = {
+        "steps": steps,
+        "data": data,
+        "data_dir": data_dir,
+        "samples": samples,
+        "step": step,
+        "tensor": tensor,
+    }
+    fixed = given | ({"seed"} if seeds else set()) | ({*NARROW, "dtype"} if full else set())
     reports = []
     for seed in _numbers(seeds, "--seeds", None) if seeds else [config.seed]:
-        report = _one(
-            config.replace(seed=seed), candidate, reference, wanted, steps, data, data_dir, samples, step, tensor
-        )
+        report = _one(config.replace(seed=seed), (candidate, reference), wanted, fixed, **chosen)
         if report is not None:
             reports.append(report)
     answer["reports"] = [report.to_dict() for report in reports]
@@ -77,15 +83,6 @@ def parity(
         console.print(f"wrote {out}", markup=False)
     if any(report.verdict == DIFFERS for report in reports):
         sys.exit(1)
-
-
-def _published(config: Any) -> Any:
-    kind = type(config)
-    fields = kind().to_dict()
-    changed = {
-        name: fields[name] for name in (*NARROW, "threads") if getattr(config, name) == {**NARROW, "threads": 1}[name]
-    }
-    return config.replace(**changed)
 
 
 def _command() -> str:
@@ -102,15 +99,17 @@ def _numbers(text: str, option: str, allowed: range | None) -> list[int]:
     except ValueError:
         raise ConfigError(f"{option} {text!r}: write numbers and ranges such as 1,4-6") from None
     if not found or (allowed is not None and not set(found) <= set(allowed)):
-        raise ConfigError(f"{option} {text!r}: expected numbers from {allowed}" if allowed else f"{option} is empty")
+        told = f": expected numbers from {allowed[0]} to {allowed[-1]}" if allowed else " names no number"
+        raise ConfigError(f"{option} {text!r}{told}")
     return found
 
 
 def _one(
     config: Any,
-    candidate: str,
-    reference: str,
+    names: tuple[str, str],
     levels: list[int],
+    fixed: set[str],
+    *,
     steps: int | None,
     data: str,
     data_dir: Path | None,
@@ -118,16 +117,16 @@ def _one(
     step: int | None,
     tensor: str,
 ) -> Any:
+    """One seed's report; None for the replay of a spot. ``fixed`` are config fields that the user has set."""
     from pygan.parity.run import compare_runs
 
-    if reference == "auto":
-        reference = _found_reference(config)
-    if samples is None and steps is None and data == "digits":
+    names = (names[0], _found_reference(config) if names[1] == "auto" else names[1])
+    if samples is None and steps is None and step is None and data == "digits":
         samples = DEFAULT_STEPS * config.batch - 2  # so that the last of the default steps has a partial batch
-    config, dataset = _run_of(config, (candidate, reference), data, data_dir, samples)
+    config, dataset = _run_of(config, names, fixed, data, data_dir, samples)
     sides: list[Side] = []
     try:
-        for text in (candidate, reference):
+        for text in names:
             sides.append(_side(text, config, dataset))
         if step is not None or tensor:
             print_spot(sides[0], sides[1], step or 0, tensor)
@@ -139,22 +138,28 @@ def _one(
             if side.live:
                 side.stack.close()  # type: ignore[union-attr]
     if report.diagnosis is not None:
-        report = _with_replay(report, candidate, reference, config, data)
+        report = _with_replay(report, names, config, data, data_dir, dataset)
     print_report(report)
     return report
 
 
-def _with_replay(report: Any, candidate: str, reference: str, config: Any, data: str) -> Any:
+def _with_replay(
+    report: Any, names: tuple[str, str], config: Any, data: str, data_dir: Path | None, dataset: Dataset | None
+) -> Any:
+    """The report with the command that shows its diagnosis's spot again."""
     from dataclasses import replace
 
-    defaults = type(config)().replace(**NARROW, threads=1, dtype="float64").to_dict()
-    flags = [
-        f"--{name.replace('_', '-')} {value}" for name, value in config.to_dict().items() if value != defaults.get(name)
-    ]
+    words = ["pygan", "parity", *names]
+    if not any(_trace_folder(text, config) for text in names):  # a recorded side brings its config and data
+        defaults = type(config)().replace(**NARROW, threads=1, dtype="float64").to_dict()
+        for name, value in config.to_dict().items():
+            if value != defaults.get(name):
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        words += ["--samples", str(len(dataset.images))] if dataset is not None else []
+    words += ["--data", data] if data != "digits" else []
+    words += ["--data-dir", str(data_dir)] if data_dir else []
     found = report.diagnosis
-    words = [f"pygan parity {shlex.quote(candidate)} {shlex.quote(reference)}", *flags]
-    words += [f"--data {shlex.quote(data)}"] if data != "digits" else []
-    return replace(report, replay=" ".join([*words, f"--step {found.step} --tensor {found.key}"]))
+    return replace(report, replay=shlex.join([*words, "--step", str(found.step), "--tensor", found.key]))
 
 
 def _found_reference(config: Any) -> str:
@@ -181,25 +186,36 @@ def _trace_folder(text: str, config: Any) -> Path | None:
 
 
 def _run_of(
-    config: Any, sides: tuple[str, str], data: str, data_dir: Path | None, samples: int | None
-) -> tuple[Any, Dataset]:
-    """Config and data of the runs: a recorded side's own, where there is one."""
+    config: Any, names: tuple[str, str], fixed: set[str], data: str, data_dir: Path | None, samples: int | None
+) -> tuple[Any, Dataset | None]:
+    """Config and data of the runs: a recorded side's own, where there is one. Two recordings need no data.
+
+    Raises ``ConfigError`` where a flag contradicts the recording, or the images are others than it was made from.
+    """
     from pygan.data import load
     from pygan.recipes import config_from_dict
     from pygan.traces import Trace
 
-    folders = [folder for text in sides if (folder := _trace_folder(text, config)) is not None]
-    if not folders:
+    folders = [_trace_folder(text, config) for text in names]
+    folder = folders[0] or folders[1]
+    if folder is None:
         return config, load(data, data_dir, limit=samples)
-    header = Trace(folders[0]).header
+    header = Trace(folder).header
+    held = config_from_dict(header.config).to_dict()
+    asked = config.to_dict()
+    if unlike := sorted(name for name in fixed if asked[name] != held.get(name) and name not in ("device", "threads")):
+        told = ", ".join(f"{name} = {asked[name]!r} (recorded with {held.get(name)!r})" for name in unlike)
+        raise ConfigError(f"{folder} is a recording of another run: {told}; leave these out or compare live stacks")
+    if all(folders):
+        return config_from_dict(header.config), None
     name = data if data != "digits" else header.data["name"]
     dataset = load(name, data_dir, limit=header.data["images"])
     if dataset.sha256 != header.data["sha256"]:
-        raise ConfigError(f"{folders[0]} was recorded on other images than {name} (SHA-256 of the pixels differs)")
+        raise ConfigError(f"{folder} was recorded on other images than {name} (SHA-256 of the pixels differs)")
     return config_from_dict(header.config), dataset
 
 
-def _side(text: str, config: Any, dataset: Dataset) -> Side:
+def _side(text: str, config: Any, dataset: Dataset | None) -> Side:
     from pygan.parity.sides import Live, Recorded
     from pygan.stacks.choose import make_stack
     from pygan.traces import Trace
@@ -210,5 +226,5 @@ def _side(text: str, config: Any, dataset: Dataset) -> Side:
     name, _, device = text.partition(":")
     if name not in ("torch", "flux") or device not in ("", "cpu", "cuda"):
         raise ConfigError(f"{text!r} is no side of a comparison; expected {SIDES}")
-    side = Live(make_stack(name, config.replace(device=device or config.device)), dataset)
-    return side
+    assert dataset is not None, "a live side has data"
+    return Live(make_stack(name, config.replace(device=device or config.device)), dataset)

@@ -59,13 +59,14 @@ class GradientEvidence(BackwardEvidence):
     fake images), ``x``, ``output_gradient`` and ``masks`` are those of the last call.
 
     ``previous`` is the reference's gradient of the same parameter at the step before, where known; ``loss_terms`` the
-    reference's gradient from each call alone.
+    reference's gradient from each call alone, ``calls`` the calls of the network inside the gradient.
     """
 
     path: str = field(kw_only=True)
     weight: np.ndarray = field(kw_only=True)
     previous: np.ndarray | None = field(default=None, kw_only=True)
     loss_terms: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
+    calls: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

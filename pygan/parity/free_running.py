@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pygan.parity.bands import FREE_FLOAT64, TensorBands, picture_band, tensor_bands
-from pygan.parity.compare import compare_arrays, compare_records
-from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge
+from pygan.parity.compare import Difference, compare_arrays, compare_records
+from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge, relative_picture
 from pygan.parity.report import Row
 from pygan.records import StepRecord
 
@@ -36,12 +36,30 @@ def free_rows(
     found = curves(candidate, reference)
     if not found:
         return [Row(8, "tensors over steps", NOT_RUN, reason="no step has states or sketches in both runs")], {}
+    stored = {key: {"steps": list(points), "relative": list(points.values())} for key, points in found.items()}
+    if bad := faults(candidate, reference):
+        step, one = bad[0]
+        reason = f"{one.fault} (and {len(bad) - 1} more)" if len(bad) > 1 else one.fault
+        return [
+            Row(8, "tensors over steps", DIFFERS, len(found), where=f"{one.key} @ step {step}", reason=reason)
+        ], stored
     if config["dtype"] == "float64":
         rows = [_float64_row(found, _outside(candidate, reference))]
     else:
         rows = [_float32_row(found, tensor_bands(config))]
-    stored = {key: {"steps": list(points), "relative": list(points.values())} for key, points in found.items()}
     return rows, stored
+
+
+def faults(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> list[tuple[int, Difference]]:
+    """What no band can admit, by step: missing tensors, other shapes and dtypes, numbers that are not finite."""
+    theirs = {record.step: record for record in reference}
+    pairs = [(one, theirs[one.step]) for one in candidate if one.step in theirs]
+    return [
+        (mine.step, one)
+        for mine, other in pairs
+        for one in compare_records(mine, other, kinds=("loss", "logits", "gradient", "state", "sketch"))
+        if one.fault
+    ]
 
 
 def _worst(found: Mapping[str, Mapping[int, float]]) -> tuple[str, int, float]:
@@ -56,7 +74,7 @@ def _outside(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -
         (
             (np.inf if one.fault else one.relative, one.key, mine.step)
             for mine, other in pairs
-            for one in compare_records(mine, other, kinds=("loss", "state"))
+            for one in compare_records(mine, other, kinds=("loss", "logits", "gradient", "state"))
             if not FREE_FLOAT64.admits(one)
         ),
         reverse=True,
@@ -73,6 +91,10 @@ def _float64_row(found: Mapping[str, Mapping[int, float]], outside: Sequence[tup
     verdict = DIFFERS if outside else AGREE
     if outside:
         value, key, step = outside[0]
+    elif value > band.relative:  # the worst in relative norm cancels, and is inside in absolute norm
+        value, key, step = max(
+            (v, k, s) for k, points in found.items() for s, v in points.items() if v <= band.relative
+        )
     where = f"{key} @ step {step}"
     return Row(8, "tensors over steps", verdict, len(found), value, band.relative, value, where, band.reason)
 
@@ -127,6 +149,17 @@ def picture_rows(
             verdict.reason,
         )
     ]
+
+
+def picture_curve(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> dict[str, list[float]]:
+    """Relative difference of the pictures by step, where both runs drew some."""
+    theirs = {record.step: record for record in reference if record.pictures}
+    both = [
+        (one.step, relative_picture(one, theirs[one.step])[0])
+        for one in candidate
+        if one.pictures and one.step in theirs
+    ]
+    return {"steps": [step for step, _ in both], "relative": [value for _, value in both]}
 
 
 def _float64_pictures(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> Row:

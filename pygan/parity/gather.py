@@ -159,8 +159,9 @@ class Gatherer:
         calls = sorted(
             {one.split("/", 1)[1].rpartition(".")[0] for one in since if one.startswith("activation_gradient/")}
         )
+        own_calls = [one for one in calls if one.endswith(f"/{network}")]
         found = None
-        for call in (one for one in calls if one.endswith(f"/{network}")):
+        for call in own_calls:
             for start, end in pairwise(self._taps(call)):
                 paths = [name for name, _ in self._segment(call, start, end)]
                 if layer in paths and end in self._lead.activation_gradient:
@@ -176,6 +177,7 @@ class Gatherer:
             path=path,
             weight=_wide(self._before[f"parameter/{path}"]),
             previous=None if last is None else _wide(last),
+            calls=tuple(own_calls),
         )
 
     # --- losses, inputs, updates -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pygan.parity.bands import FORWARD_NOISE, REFEREE_FACTOR, float64_band, referee_floor
+from pygan.parity.bands import FORWARD_NOISE, FREE_FLOAT64, REFEREE_FACTOR, float64_band, referee_floor
 from pygan.parity.compare import Difference, compare_arrays, flips, norm
 from pygan.parity.sides import Live, Pair
 from pygan.records import StepRecord
@@ -90,11 +90,11 @@ def _judged_flip(key: str, places: np.ndarray, inputs: np.ndarray) -> Judged:
     return Judged(difference, float(np.abs(inputs[worst])), FORWARD_NOISE, reason)
 
 
-def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None) -> list[Judged]:
-    """Every compared tensor of a Float64 step."""
+def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, *, first: bool = True) -> list[Judged]:
+    """Every compared tensor of a Float64 step from equal states; not ``first``: of a later step of two free runs."""
     judged = []
     for difference in compare_arrays(*common(pair.candidate, pair.reference), rules):
-        band = float64_band(difference.key)
+        band = float64_band(difference.key) if first else FREE_FLOAT64
         if band.admits(difference) and difference.relative > band.relative:
             reason = f"in absolute norm, because it cancels; {band.reason}"
             judged.append(Judged(difference, difference.absolute, band.absolute, reason))

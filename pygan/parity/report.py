@@ -77,8 +77,8 @@ class Tally:
             self.claim,
             verdict,
             self.compared,
-            one.value,
-            one.allowed,
+            None if one.difference.fault else one.value,
+            None if one.difference.fault else one.allowed,
             self.minimum,
             f"{one.key} @ step {step}",
             why.rstrip("; "),
@@ -99,6 +99,7 @@ class Report:
     curves: dict[str, Any] = field(default_factory=dict)
     kinks: tuple[dict[str, Any], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -124,6 +125,7 @@ class Report:
             "curves": self.curves,
             "kinks": list(self.kinks),
             "seconds": self.seconds,
+            "data": self.data,
             "config": self.config,
             "environment": self.environment,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,10 @@ from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.parity.compare import compare_arrays
 from pygan.parity.free_run import NOT_RUN
-from pygan.parity.free_running import free_rows, picture_rows
-from pygan.parity.judge import Judged, error, judge_step
+from pygan.parity.free_running import free_rows, picture_curve, picture_rows
+from pygan.parity.judge import Judged, error, judge_float64
 from pygan.parity.levels import init_law_rows, learning_rows, structure_rows
-from pygan.parity.report import Report, Row, Tally
+from pygan.parity.report import LEVELS, Report, Row, Tally
 from pygan.parity.sides import Live, Pair, Recorded, Side, Together, referee_of
 from pygan.parity.stepping import Stepping
 from pygan.records import StepRecord
@@ -43,6 +43,7 @@ def compare_runs(
     Raises ``ConfigError`` where the two sides are not runs of one recipe and config.
     """
     same_run(candidate, reference)
+    same_images(candidate, reference)
     watch = watch or (lambda what, done, total: None)
     if candidate.live or reference.live:
         return _Comparison(Together(candidate, reference), steps, levels, watch).report()
@@ -64,6 +65,30 @@ def same_run(candidate: Side, reference: Side) -> None:
     if bad := [key for key in unlike if key not in _MAY_DIFFER]:
         told = ", ".join(f"{key} = {mine.get(key)!r} against {theirs.get(key)!r}" for key in bad)
         raise ConfigError(f"the two runs are not of one config: {told}")
+
+
+def images_of(side: Side) -> dict[str, Any]:
+    """Name, number and hash of the images that a side was run on."""
+    if isinstance(side, Recorded):
+        return dict(side.trace.header.data)
+    data = side.dataset
+    return {"name": data.name, "images": len(data.images), "sha256": data.sha256}
+
+
+def same_images(candidate: Side, reference: Side) -> None:
+    """Raise ``ConfigError`` where the sides were run on other images."""
+    mine, theirs = images_of(candidate), images_of(reference)
+    if mine["sha256"] != theirs["sha256"]:
+        told = " against ".join(f"{one['images']} of {one['name']}" for one in (mine, theirs))
+        raise ConfigError(f"the two runs saw other images: {told} (SHA-256 of the pixels differs)")
+
+
+def _for_every_level(rows: list[Row], levels: Collection[int], reason: str) -> tuple[Row, ...]:
+    """The rows by level, with a row that says why for each level that has none."""
+    missing = [
+        Row(level, LEVELS[level], NOT_RUN, reason=reason) for level in levels if level not in {r.level for r in rows}
+    ]
+    return tuple(sorted([*rows, *missing], key=lambda row: row.level))
 
 
 class _Comparison:
@@ -98,6 +123,7 @@ class _Comparison:
             if 9 in self.levels:
                 rows.append(self.pictures.row("the recipe draws no pictures, or none were recorded"))
                 rows += picture_rows(mine, theirs, config)
+                curves["pictures"] = picture_curve(mine, theirs)
             if 10 in self.levels:
                 rows += learning_rows(self.together, self.first, free, self.lead_records)
         diagnosis = stepping.diagnosis
@@ -106,10 +132,11 @@ class _Comparison:
             self.together.reference.title,
             self.config.to_dict(),
             self._environment(),
-            tuple(rows),
+            _for_every_level(rows, self.levels, "the recording does not hold what this level compares"),
             diagnosis,
             curves=curves,
             kinks=tuple(stepping.kinks),
+            data=images_of(self.follower),
             seconds={**stepping.seconds, "steps": float(self.steps), **self._plain_seconds()},
         )
 
@@ -208,7 +235,7 @@ def _drawn(side: Live) -> dict[str, np.ndarray]:
 
 
 def _two_traces(candidate: Side, reference: Side, steps: int, levels: Collection[int]) -> Report:
-    """Two recordings: what both hold, from the same start; a torch stack in Float64 is the referee where it can be."""
+    """Two recordings: the first step from the same start, then both as free runs. In Float32 a live side is needed."""
     assert isinstance(candidate, Recorded) and isinstance(reference, Recorded)
     both = sorted(set(candidate.trace.steps) & set(reference.trace.steps))[:steps]
     if not both:
@@ -219,11 +246,11 @@ def _two_traces(candidate: Side, reference: Side, steps: int, levels: Collection
     kinds = {4: ("logits", "loss"), 5: ("gradient",), 6: ("state",)}
     rows: list[Row] = []
     if config_of(candidate)["dtype"] == "float64":
-        pair = Pair(both[0], {}, mine[0], theirs[0], {})
-        for one in judge_step(pair, None):
-            for tally in tallies:
-                if one.key.partition("/")[0] in kinds[tally.level]:
-                    tally.add(pair.step, [one])
+        for ours, other in zip(mine, theirs, strict=True):
+            for one in judge_float64(Pair(ours.step, {}, ours, other, {}), first=ours.step == both[0]):
+                for tally in tallies:
+                    if one.key.partition("/")[0] in kinds[tally.level]:
+                        tally.add(ours.step, [one])
         rows += [tally.row() for tally in tallies if tally.level in levels]
     else:
         reason = "two Float32 recordings have no referee; compare one of them with a live stack"
@@ -232,10 +259,10 @@ def _two_traces(candidate: Side, reference: Side, steps: int, levels: Collection
     free_part, curves = free_rows(mine, theirs, config)
     rows += [row for row in (*free_part, *picture_rows(mine, theirs, config)) if row.level in levels]
     titles = [f"{side.title} ({side.trace.folder.name})" for side in (candidate, reference)]
-    facts = {**environment.describe(), "candidate": candidate.trace.header.environment}
-    return Report(titles[0], titles[1], config, facts, tuple(rows), curves=curves)
-
-
-def steps_of(records: Sequence[StepRecord]) -> list[int]:
-    """The steps of records."""
-    return [record.step for record in records]
+    if 9 in levels:
+        curves["pictures"] = picture_curve(mine, theirs)
+    facts: dict[str, Any] = environment.describe()
+    for role, side in (("candidate", candidate), ("reference", reference)):
+        facts[role] = {"trace": side.trace.folder.name, **side.trace.header.environment.get("stack", {})}
+    every = _for_every_level(rows, levels, "needs a live side")
+    return Report(titles[0], titles[1], config, facts, every, curves=curves, data=images_of(candidate))

@@ -9,7 +9,6 @@ import numpy as np
 from pygan.errors import ConfigError
 from pygan.layouts import rule
 from pygan.parity.compare import compare_tensors
-from pygan.parity.judge import flat
 from pygan.parity.locate import FULL_CAPTURE, diagnose_step
 from pygan.parity.sides import Live, Pair, Side, Together, referee_of
 
@@ -42,16 +41,19 @@ def look(candidate: Side, reference: Side, step: int, key: str) -> Spot:
     assert pair is not None
     found = diagnose_step(together, pair, referee=referee_of(together.follower))
     key = key or (found.key if found else "")
-    mine, theirs = flat(pair.candidate), flat(pair.reference)
-    if key not in mine or key not in theirs:
+    if not key:
+        raise ConfigError(f"nothing differs at step {step}; name a tensor with --tensor KIND/NAME")
+    mine, theirs = pair.candidate.to_arrays(), pair.reference.to_arrays()
+    if key not in mine and key not in theirs:
         known = sorted(mine.keys() & theirs.keys())
         close = [name for name in known if key.rpartition("/")[2] in name] or known
-        raise ConfigError(
-            f"--tensor {key!r} is not in both records of step {step}; there are {', '.join(close[:12])} ..."
-        )
+        raise ConfigError(f"--tensor {key!r} is in no record of step {step}; there are {', '.join(close[:12])} ...")
+    if key not in mine or key not in theirs:
+        side = "candidate" if key not in mine else "reference"
+        return Spot(key, (f"{key}: missing in the {side}", *([str(found)] if found else [])), ())
     layout = together.follower.stack.rules().get(key.rpartition("/")[2], "")
     difference = compare_tensors(key, mine[key], theirs[key], layout)
-    lines = [str(difference)]
+    lines = [str(difference)] if found is None or found.difference.key != key else []
     if found is not None:
         lines.append(str(found))
     if difference.fault:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pygan.parity.free_run import NOT_RUN
+from pygan.parity.compare import Difference
+from pygan.parity.free_run import DIFFERS, NOT_RUN
 from pygan.parity.judge import Judged, judge_step
-from pygan.parity.locate import FULL_CAPTURE, Diagnosis, diagnose_step
+from pygan.parity.locate import FULL_CAPTURE, Diagnosis, diagnose_step, mode_differences
 from pygan.parity.report import Row, Tally
 from pygan.parity.sides import Live, Pair, Together
 from pygan.records import StepRecord
@@ -35,6 +36,7 @@ class Stepping:
         self.kinks: list[dict[str, Any]] = []
         self.seconds = {"lead": 0.0, "follow": 0.0, "judge": 0.0}
         self.pairs: dict[int, Pair] = {}
+        self.modes: list[tuple[int, Difference]] = []
 
     def run(self, steps: range) -> Iterator[Pair]:
         """Judge ``steps``; those that are asked for layer by layer first."""
@@ -67,7 +69,8 @@ class Stepping:
             {"step": pair.step, "where": one.key, "units": one.difference.shape[0], "largest": one.value}
             for one in patterns
         ]
-        if self.diagnosis is None and any(not one.ok for one in judged):
+        self.modes += [(pair.step, one) for one in mode_differences(pair)]
+        if self.diagnosis is None and (self.modes or any(not one.ok for one in judged)):
             self.diagnosis = self._diagnose(pair)
         self._previous = pair.reference
         self._steps += 1
@@ -83,6 +86,10 @@ class Stepping:
     def rows(self) -> list[Row]:
         """One row a claim, in the order of the levels."""
         rows = [tally.row() for _, tally in sorted(self._tallies.items())]
+        if self.modes:
+            step, one = self.modes[0]
+            told = f"{len(self.modes)} layers at calls; {one.fault}"
+            rows.append(Row(7, "modes at every detailed step", DIFFERS, where=f"{one.key} @ step {step}", reason=told))
         rows.append(self._all.row())
         no_partial = f"every batch of the {self._steps} steps had {self._batch} images"
         rows.append(self._partial.row(no_partial))

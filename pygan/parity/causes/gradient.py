@@ -27,7 +27,8 @@ def not_reset(evidence: GradientEvidence) -> Iterator[Hypothesis]:
 def loss_term_missing(evidence: GradientEvidence, formula: Formula | None = None) -> Iterator[Hypothesis]:
     """Some of the calls contribute nothing; without ``loss_terms`` the known call's own gradient is a term."""
     terms: Mapping[str, np.ndarray] = evidence.loss_terms
-    if len(terms) < 2 and formula is not None and formula.own is not None and not formula.holds:
+    several = len(evidence.calls) != 1  # with a single call there is no other to be missing
+    if len(terms) < 2 and several and formula is not None and formula.own is not None and not formula.holds:
         if formula.own.shape != evidence.reference.shape:
             return
         terms = {"this call": formula.own, "the other calls": evidence.reference - formula.own}

@@ -16,12 +16,15 @@ from pygan.parity.bands import (
     EARLY_LOSS,
     EARLY_WEIGHTS,
     FORWARD_NOISE,
+    LATE_FACTOR,
     MAX_BAND_OVER_FLOOR,
     PICTURE_FACTOR,
     REFEREE_FACTOR,
     REFEREE_NOISE,
+    TENSOR_FACTOR,
     float32_band,
     floors,
+    referee_floor,
 )
 from pygan.parity.compare import compare_records, compare_tensors, flips
 from pygan.sketches import sketch
@@ -162,6 +165,19 @@ def test_no_band_is_over_ten_times_its_floor_and_floors_are_rounding(job: str) -
         limit = 5e-3 if CANCELLING in key or key == "logits/generator" else 3e-5
         assert value < limit, f"{key}: a floor of {value:.1e} is no rounding"
     assert PICTURE_FACTOR <= MAX_BAND_OVER_FLOOR
+
+
+def test_the_referees_floors_are_rounding_and_its_bands_stay_near_them() -> None:
+    late = floors()["late"]["floor"]
+    assert {
+        f"{kind}/{name}" for kind in ("gradient", "state/exp_avg") for name in ("generator", "discriminator")
+    } <= set(late)
+    for group, value in late.items():
+        assert value < 3e-5, f"{group}: a floor of {value:.1e} is no rounding"
+        band = referee_floor(f"{group}.layer.weight")
+        assert band <= MAX_BAND_OVER_FLOOR * value or group.startswith("logits/")
+    assert max(LATE_FACTOR, TENSOR_FACTOR) <= MAX_BAND_OVER_FLOOR
+    assert FORWARD_NOISE <= MAX_BAND_OVER_FLOOR * 1.8e-5, "measured over the inputs of 4 million units"
 
 
 def test_the_floors_are_those_of_the_shipped_traces() -> None:

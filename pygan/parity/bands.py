@@ -58,13 +58,25 @@ REFEREE_FACTOR = 3.0
 """How much further from the referee than the other stack a Float32 stack may be, beyond :data:`REFEREE_NOISE`."""
 
 REFEREE_NOISE = 1e-5
-"""Relative error of a gradient below which the two stacks' distances are not weighed; 4e-6 measured at most, but for
-the one gradient that cancels."""
+"""Distance from the referee below which two stacks are not weighed against each other, for kinds without a measured
+floor."""
+
+LATE_FACTOR = 5.0
+"""Over the floors measured along a full-width training: largest distance from the referee of torch under other threads,
+instruction sets and without oneDNN (whose convolution by weight is ten times coarser than any other part)."""
 
 
 def referee_floor(key: str) -> float:
-    """Distance from the referee below which a Float32 tensor is not weighed: forward values carry forward noise."""
-    return FORWARD_NOISE if key.startswith(("activation/", "logits/")) else REFEREE_NOISE
+    """Distance from the referee below which a Float32 tensor is not weighed, by its kind and network."""
+    if key.startswith(("activation/", "logits/")):
+        return FORWARD_NOISE
+    measured = floors()["late"]["floor"].get(group_of(key))
+    return REFEREE_NOISE if measured is None else LATE_FACTOR * float(measured)
+
+
+def group_of(key: str) -> str:
+    """Kind and network of a tensor: ``state/exp_avg/generator`` of ``state/exp_avg/generator.dense.weight``."""
+    return key.rpartition("/")[0] + "/" + key.rpartition("/")[2].partition(".")[0]
 
 
 EARLY_LOSS = Band(0.0, 1e-5, "losses of the first 4 free full-width steps, of order 1: 1.0e-6 measured at most")

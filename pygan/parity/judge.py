@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pygan.parity.bands import FORWARD_NOISE, FREE_FLOAT64, REFEREE_FACTOR, float64_band, referee_floor
+from pygan.parity.bands import FORWARD_NOISE, FREE_FLOAT64, REFEREE_FACTOR, float64_band, group_of, referee_floor
 from pygan.parity.compare import Difference, compare_arrays, flips, norm
 from pygan.parity.sides import Live, Pair
 from pygan.records import StepRecord
@@ -154,8 +154,3 @@ def network_scales(truth: Mapping[str, np.ndarray]) -> dict[str, float]:
         if key.startswith(("gradient/", "state/exp_avg", "state/parameter/")):
             sums[group_of(key)] = float(np.hypot(sums.get(group_of(key), 0.0), norm(value)))
     return {group: CANCELLING * value for group, value in sums.items()}
-
-
-def group_of(key: str) -> str:
-    """Kind and network of a tensor: ``state/exp_avg/generator`` of ``state/exp_avg/generator.dense.weight``."""
-    return key.rpartition("/")[0] + "/" + key.rpartition("/")[2].partition(".")[0]

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pygan.parity.bands import FLOAT64_ABSOLUTE, LOCAL_TOLERANCE
+from pygan.parity.bands import FLOAT64_ABSOLUTE, LOCAL_TOLERANCE, group_of
 from pygan.parity.compare import Difference, compare_arrays, norm
 from pygan.parity.evidence import UNKNOWN, Cause
 from pygan.parity.gather import Gatherer
-from pygan.parity.judge import CANCELLING, Judged, common, flat, group_of, judge_step, network_scales
+from pygan.parity.judge import CANCELLING, Judged, common, flat, judge_step, network_scales
 from pygan.parity.sides import Live, Pair, Together
 from pygan.records import StepRecord
 

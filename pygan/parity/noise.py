@@ -22,8 +22,10 @@ from pygan import environment
 from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.files import write_json
+from pygan.parity.bands import group_of
 from pygan.parity.compare import Difference, compare_records
 from pygan.parity.free_run import relative_picture
+from pygan.parity.judge import error, flat, network_scales
 from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
 from pygan.resources import traces_dir
@@ -44,6 +46,9 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 NARROW, FULL = "flux-narrow-float32", "flux-full-digits"
 CAPTURE = ("logits", "gradients", "state")
+FLOOR_KINDS = ("logits", "loss", "gradient", "state")
+LATE_STEPS = tuple(range(0, 421, 60))
+"""Steps of a full-width run whose states the distance from the referee is measured at."""
 FREE_STEPS = 120
 """Steps of the free full-width runs; they set the horizon."""
 
@@ -82,6 +87,9 @@ def _run_variant(job: str, out: Path, steps: int) -> None:
     from pygan.data import load
     from pygan.recording import header, record
 
+    if job == "late":
+        _late_variant(out, Path(os.environ["PYGAN_NOISE_STATES"]))
+        return
     if job == "pictures":
         trace = Trace(traces_dir() / FULL)
         stack, sketched = _torch(config_from_dict(trace.header.config)), sketched_steps(trace)
@@ -147,6 +155,72 @@ def step_floors(job: str, folder: Path) -> dict[str, Any]:
     return {"floor": floor, "worst": worst, "trace": trace.folder.name}
 
 
+def late_states(folder: Path) -> Path:
+    """A trace of the torch stack's own full-width run on ``digits`` with its state before each of ``LATE_STEPS``."""
+    from pygan.data import load
+    from pygan.recording import record
+
+    config = config_from_dict(Trace(traces_dir() / FULL).header.config)
+    wanted = {step - 1 for step in LATE_STEPS} | {0}
+    out = folder / "states"
+    for _ in record(
+        _torch(config), load("digits"), LATE_STEPS[-1], out, capture=lambda step: ("state",) if step in wanted else ()
+    ):
+        pass
+    return out
+
+
+def _late_variant(out: Path, states: Path) -> None:
+    """Distance of this variant's step from the referee's, at every late state, with the variant's patterns imposed."""
+    from pygan.data import load
+    from pygan.training import Schedule
+
+    trace = Trace(states)
+    config = config_from_dict(trace.header.config)
+    stack, referee = _torch(config), _torch(config.replace(dtype="float64"))
+    schedule = Schedule(load("digits").images, trace.header.config["batch"], Draws(config.seed))
+    worst: dict[str, float] = defaultdict(float)
+    for step in LATE_STEPS:
+        before = trace.state_before(step)
+        draws = Draws(config.seed).at(step)
+        stack.load_state(before)
+        taken = stack.step(schedule[step], draws, (*CAPTURE, "patterns"))
+        referee.load_state(widen(before, "float64"))
+        mine = flat(taken, FLOOR_KINDS)
+        right = flat(referee.step(schedule[step], draws, CAPTURE, impose=taken.pattern), FLOOR_KINDS)
+        scales = network_scales(right)
+        for key, value in right.items():
+            if key != "state/step":
+                group = group_of(key)
+                worst[group] = max(worst[group], error(mine[key], value, scales.get(group, 0.0)))
+    write_json(out / "late.json", worst)
+
+
+def late_floors(folder: Path) -> dict[str, Any]:
+    """By kind and network: largest distance of any variant of torch from the referee over a run's states."""
+    states = late_states(folder)
+    rows = {}
+    for name in VARIANTS:
+        print(f"distance from the referee: {name}", flush=True)
+        out = folder / f"late-{name.replace(' ', '-')}"
+        command = [
+            sys.executable,
+            "-m",
+            "pygan.parity.noise",
+            "--variant-job",
+            "late",
+            "--out",
+            str(out),
+            "--steps",
+            "0",
+        ]
+        environ = {**os.environ, **VARIANTS[name], "PYGAN_NOISE_STATES": str(states)}
+        subprocess.run(command, env=environ, check=True)
+        rows[name] = json.loads((out / "late.json").read_text(encoding="utf-8"))
+    floor = {group: max(row[group] for row in rows.values()) for group in rows["default"]}
+    return {"floor": floor, "rows": rows, "steps": list(LATE_STEPS)}
+
+
 def free_floors(folder: Path, steps: int, variants: list[str]) -> dict[str, Any]:
     """Spread of free full-width runs over variants of torch, made monotone over steps: pictures, and each tensor."""
     runs = {}
@@ -203,6 +277,7 @@ def measure(out: Path | None = None, steps: int = FREE_STEPS, *, keep_free_runs:
             "command": "pygan parity --measure-noise",
             "narrow": step_floors("narrow", folder),
             "first_step": step_floors("first_step", folder),
+            "late": late_floors(folder),
             "pictures": pictures,
         }
     write_json(out, floors)
@@ -214,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--variant-job", choices=["narrow", "first_step", "pictures"], required=True)
+    parser.add_argument("--variant-job", choices=["narrow", "first_step", "late", "pictures"], required=True)
     chosen = parser.parse_args()
     _run_variant(chosen.variant_job, chosen.out, chosen.steps)
 

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from pygan.data import load
-from pygan.parity.bands import FLOAT64_ABSOLUTE, FORWARD_NOISE, REFEREE_FACTOR, REFEREE_NOISE
+from pygan.parity.bands import FLOAT64_ABSOLUTE, FORWARD_NOISE, REFEREE_FACTOR, REFEREE_NOISE, group_of, referee_floor
 from pygan.parity.judge import (
     CANCELLING,
     Judged,
     common,
     error,
-    group_of,
     judge_float32,
     judge_float64,
     judge_step,
@@ -198,7 +197,7 @@ def test_a_cancelled_float32_gradient_is_weighed_against_its_network() -> None:
 
     for size, norm, inside in ((0.5, 1e-3, True), (2.0, 1e-3, False), (0.5, 1.0, True), (2.0, 1.0, False)):
         right = np.array([norm * whole])
-        off = size * REFEREE_NOISE * max(norm, CANCELLING) * whole
+        off = size * referee_floor(f"gradient/{CANCELLED}") * max(norm, CANCELLING) * whole
         exact = changed(truth, "gradient", CANCELLED, lambda value, right=right: right)
         wrong = replace(
             pair,

@@ -46,7 +46,7 @@ def judge(folder: Path, images: int, cores: int) -> Verdict:
     batch = Batches(load(trace.header.data["name"]), twin, images)[0]
     if reference is not None:
         pattern = {key: value for key, value in record.pattern.items() if key.startswith("generator/")}
-        found = _within_bands(_torch_step(twin, batch, pattern), record, "torch with its on/off patterns")
+        found = _within_bands(record, _torch_step(twin, batch, pattern), "torch with its on/off patterns")
         far = [
             d for d in compare_records(record, Trace(reference).record(0), kinds=("loss",)) if not EARLY_LOSS.admits(d)
         ]

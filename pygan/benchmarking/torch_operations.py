@@ -37,14 +37,15 @@ def alone(entry: Mapping[str, Any]) -> Work:
         parameter = torch.nn.Parameter(x)
         parameter.grad = torch.randn_like(x)
         return OptimisersAdam([parameter], lr=2e-4, betas=(0.9, 0.999), eps=1e-8).step
-    layer = _layer(kind, x)
+    layer = _layer(kind, x, pass_)
     return (lambda: _without_gradient(layer, x)) if pass_ == "forward" else _forwards_and_backwards(layer, x)
 
 
-def _layer(kind: str, x: Tensor) -> Callable[[Tensor], Tensor]:
+def _layer(kind: str, x: Tensor, pass_: str) -> Callable[[Tensor], Tensor]:
     if kind == "batch_norm":
         channels = x.shape[1]
         layer = torch.nn.BatchNorm1d(channels) if x.dim() == 2 else torch.nn.BatchNorm2d(channels)
+        layer.train(pass_ != "forward")  # alone it runs outside a gradient, as the fakes of the discriminator's step
         return lambda value: F.relu(layer(value))
     if kind == "leaky":
         return lambda value: F.leaky_relu(value, 0.2)

@@ -1,4 +1,4 @@
-"""The verdict of a row: is what was timed the recipe's step? No time is shown without it (DESIGN, invariant 10)."""
+"""The verdict of a row: is what was timed the recipe's step? No time is shown without it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def parity(
         "step": step,
         "tensor": tensor,
     }
-    fixed = given | ({"seed"} if seeds else set()) | ({*NARROW, "dtype"} if full else set())
+    fixed = given | ({"seed"} if seeds else set()) | (set(NARROW) if full else set())
     reports = []
     for seed in _numbers(seeds, "--seeds", None) if seeds else [config.seed]:
         report = _one(config.replace(seed=seed), (candidate, reference), wanted, fixed, **chosen)
@@ -149,7 +149,7 @@ def _with_replay(
     """The report with the command that shows its diagnosis's spot again."""
     from dataclasses import replace
 
-    words = ["pygan", "parity", *names]
+    words = ["pygan", "parity", *(str(_trace_folder(text, config) or text) for text in names)]
     if not any(_trace_folder(text, config) for text in names):  # a recorded side brings its config and data
         defaults = type(config)().replace(**NARROW, threads=1, dtype="float64").to_dict()
         for name, value in config.to_dict().items():
@@ -206,13 +206,14 @@ def _run_of(
     if unlike := sorted(name for name in fixed if asked[name] != held.get(name) and name not in ("device", "threads")):
         told = ", ".join(f"{name} = {asked[name]!r} (recorded with {held.get(name)!r})" for name in unlike)
         raise ConfigError(f"{folder} is a recording of another run: {told}; leave these out or compare live stacks")
+    ours = {name: asked[name] for name in ("device", "threads") if name in fixed}
     if all(folders):
         return config_from_dict(header.config), None
     name = data if data != "digits" else header.data["name"]
     dataset = load(name, data_dir, limit=header.data["images"])
     if dataset.sha256 != header.data["sha256"]:
         raise ConfigError(f"{folder} was recorded on other images than {name} (SHA-256 of the pixels differs)")
-    return config_from_dict(header.config), dataset
+    return config_from_dict(header.config).replace(**ours), dataset
 
 
 def _side(text: str, config: Any, dataset: Dataset | None) -> Side:

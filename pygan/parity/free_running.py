@@ -74,8 +74,8 @@ def _outside(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -
         (
             (np.inf if one.fault else one.relative, one.key, mine.step)
             for mine, other in pairs
-            for one in compare_records(mine, other, kinds=("loss", "logits", "gradient", "state"))
-            if not FREE_FLOAT64.admits(one)
+            for one in compare_records(mine, other, kinds=("loss", "logits", "gradient", "state", "sketch"))
+            if not one.key.startswith("sketch/gradient") and not FREE_FLOAT64.admits(one)
         ),
         reverse=True,
     )
@@ -92,9 +92,8 @@ def _float64_row(found: Mapping[str, Mapping[int, float]], outside: Sequence[tup
     if outside:
         value, key, step = outside[0]
     elif value > band.relative:  # the worst in relative norm cancels, and is inside in absolute norm
-        value, key, step = max(
-            (v, k, s) for k, points in found.items() for s, v in points.items() if v <= band.relative
-        )
+        inside = [(v, k, s) for k, points in found.items() for s, v in points.items() if v <= band.relative]
+        value, key, step = max(inside, default=(value, key, step))
     where = f"{key} @ step {step}"
     return Row(8, "tensors over steps", verdict, len(found), value, band.relative, value, where, band.reason)
 
@@ -164,7 +163,15 @@ def picture_curve(candidate: Sequence[StepRecord], reference: Sequence[StepRecor
 
 def _float64_pictures(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> Row:
     theirs = {record.step: record.pictures for record in reference if "values" in record.pictures}
-    pairs = [(one.step, one.pictures, theirs[one.step]) for one in candidate if one.pictures and one.step in theirs]
+    exact = [one for one in candidate if "values" in one.pictures and one.step in theirs]
+    pairs = [
+        (one.step, {"values": one.pictures["values"]}, {"values": theirs[one.step]["values"]})
+        for one in exact
+        if one.step < FREE_FLOAT64_STEPS
+    ]
+    if exact and not pairs:
+        told = f"the band was measured over {FREE_FLOAT64_STEPS} steps"
+        return Row(9, "pictures of both free runs", BEYOND, len(exact), reason=told)
     if not pairs:
         return Row(9, "pictures of both free runs", NOT_RUN, reason="no step has exact pictures in both runs")
     step, one = max(

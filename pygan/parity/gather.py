@@ -40,7 +40,7 @@ class Gatherer:
     ) -> None:
         self._layers: Mapping[str, Any] = stack.layers()
         self._numbers: Mapping[str, Mapping[str, float]] = stack.update_numbers()
-        self._seed, self._config = stack.config.seed, stack.config
+        self._seed = stack.config.seed
         self._step, self._before, self._lead, self._forced, self._previous = step, before, lead, forced, previous
         self._order = list(forced.order)
         self._lead_arrays, self._forced_arrays = lead.to_arrays(), forced.to_arrays()

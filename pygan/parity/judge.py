@@ -69,7 +69,7 @@ def judge_step(pair: Pair, referee: Live | None, rules: Mapping[str, str] | None
     """Every compared tensor of a step, and every on/off pattern that differs.
 
     ``referee`` is a torch stack in Float64, needed where the runs are in Float32: it takes the step from the same state
-    with the reference's patterns imposed. Without it both runs are held to the Float64 tolerances.
+    with the leader's patterns imposed. Without it both runs are held to the Float64 tolerances.
     """
     found = flips(pair.candidate, pair.reference)
     if referee is None:
@@ -120,16 +120,22 @@ def judge_float32(pair: Pair, truth: StepRecord, rules: Mapping[str, str] | None
 
 
 def _weighed(difference: Difference, own: float, other: float, floor: float) -> Judged:
-    """The candidate's distance ``own`` from the referee against the reference's ``other``.
+    """The candidate's distance ``own`` from the referee against the reference's ``other``."""
+    value, allowed, reason = weighed(own, other, floor)
+    return Judged(difference, value, allowed, reason, other)
 
-    A reference that is itself far off, by more than ten floors and by more than the candidate, excuses nothing.
+
+def weighed(own: float, other: float, floor: float) -> tuple[float, float, str]:
+    """``(value, allowed, reason)`` of two distances from the referee, the candidate's ``own`` and the reference's.
+
+    The candidate may be as far as the reference times a factor, or as the floor. A reference that is itself further
+    than ten floors is no measure: then its own distance is what fails.
     """
-    most = max(REFEREE_FACTOR * own, REFERENCE_FLOORS * floor)
+    most = REFERENCE_FLOORS * floor
     if other > most:
-        reason = f"the reference's own distance from the referee; {REFERENCE_FLOORS:g} floors are admitted"
-        return Judged(difference, other, most, reason, other)
+        return other, most, f"the reference's own distance from the referee; {REFERENCE_FLOORS:g} floors are admitted"
     reason = f"{REFEREE_FACTOR:g} times the reference's distance from the referee, or {floor:.0e} if larger"
-    return Judged(difference, own, max(REFEREE_FACTOR * other, floor), reason, other)
+    return own, max(REFEREE_FACTOR * other, floor), reason
 
 
 def error(value: np.ndarray, truth: np.ndarray, scale: float = 0.0) -> float:

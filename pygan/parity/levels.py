@@ -9,7 +9,7 @@ import numpy as np
 
 from pygan.parity.free_run import AGREE, DIFFERS, NOT_RUN
 from pygan.parity.init_laws import check_initial, check_steps
-from pygan.parity.learning import NEVER_UPDATED, LossLearning, NetworkLearning, learning_gate
+from pygan.parity.learning import NEVER_UPDATED, LearningCheck, NetworkLearning, PictureLearning, learning_gate
 from pygan.parity.report import Row
 from pygan.parity.sides import Live, Pair, Side, Together
 from pygan.parity.structure import compare_calls, compare_counts, compare_modes, compare_rules, compare_tensor_names
@@ -98,16 +98,23 @@ def learning_rows(
 ) -> list[Row]:
     """Level 10: did each run train? Two runs can agree to the last bit on a network that never moves.
 
-    A network that was never updated is a failure, unless the config has a caveat that says so.
+    A network that was never updated is a failure, unless the config says that it never is (``untrained``).
     """
     rows = []
     config = together.follower.config
     for side, records in ((together.follower, free), (together.leader, lead)):
         checks = learning_gate(records, initial, getattr(config, "networks", ()), int(getattr(config, "grid", 0)))
         still = [one.network for one in checks if isinstance(one, NetworkLearning) and one.verdict == NEVER_UPDATED]
-        expected = bool(still) and bool(config.caveats)
-        failed = [one for one in checks if not one.ok and not (expected and not isinstance(one, LossLearning))]
+        failed = [one for one in checks if not one.ok and not _announced(one, config)]
         told = "; ".join([*(f"{name} never updated" for name in still), *(str(one) for one in failed)])
         told = told or "; ".join(str(one).split(":")[0] for one in checks if isinstance(one, NetworkLearning))
         rows.append(Row(10, f"{side.title} learned", DIFFERS if failed else AGREE, len(checks), reason=told))
     return rows
+
+
+def _announced(check: LearningCheck, config: Any) -> bool:
+    """Is this what the config's caveats say: a network that never trains, and its pictures that never change?"""
+    frozen = getattr(config, "untrained", ())
+    if isinstance(check, NetworkLearning):
+        return check.network in frozen and check.verdict == NEVER_UPDATED
+    return bool(frozen) and isinstance(check, PictureLearning) and check.faults == ("what they were at first",)

@@ -59,7 +59,8 @@ class Tally:
             self.compared += 1
             relative = math.inf if one.difference.fault else one.difference.relative
             self.minimum = max(self.minimum, relative)
-            share = math.inf if one.difference.fault else (one.value / one.allowed if one.allowed else one.value)
+            share = one.value / one.allowed if one.allowed else (0.0 if one.ok else math.inf)
+            share = math.inf if one.difference.fault else share
             if self.worst is None or share > self.worst[0]:
                 self.worst = (share, one, step)
             if not one.ok:

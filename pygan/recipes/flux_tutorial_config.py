@@ -59,6 +59,11 @@ class FluxTutorialConfig(RunConfig):
         return (AS_PRINTED,) if self.semantics == "as_printed" else ()
 
     @property
+    def untrained(self) -> tuple[str, ...]:
+        """Networks that never get a gradient."""
+        return ("generator",) if self.semantics == "as_printed" else ()
+
+    @property
     def pictures(self) -> int:
         """Pictures in a grid."""
         return self.grid * self.grid

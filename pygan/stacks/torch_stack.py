@@ -120,6 +120,7 @@ class TorchStack:
         }
 
     def layers(self) -> dict[str, LayerSpec]:
+        """What every layer is, by path ``network.layer``, in the order of application."""
         return {
             f"{name}.{path}": _spec(layer)
             for name, network in self.networks.items()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pygan.data import load
-from pygan.parity.bands import FLOAT64_ABSOLUTE, FORWARD_NOISE, REFEREE_FACTOR, REFEREE_NOISE, group_of, referee_floor
+from pygan.parity.bands import FLOAT64_ABSOLUTE, FORWARD_NOISE, REFEREE_FACTOR, group_of, referee_floor
 from pygan.parity.judge import (
     CANCELLING,
     Judged,
@@ -147,11 +147,11 @@ def test_a_cancelled_float64_gradient_is_held_in_absolute_norm(share: float, ins
 
 
 def errors(size: float) -> dict[str, Any]:
-    """A candidate ``size`` times as far from the referee as the reference, whose error is well above every floor."""
+    """A candidate ``size`` times as far from the referee as the reference, which is five floors from it."""
     truth, pair = taken("float64").reference, taken("float32")
     right = truth.gradient[KERNEL]
     noise = np.random.default_rng(0).standard_normal(right.shape)
-    noise *= 20 * REFEREE_NOISE * np.linalg.norm(right) / np.linalg.norm(noise)
+    noise *= 5 * referee_floor(f"gradient/{KERNEL}") * np.linalg.norm(right) / np.linalg.norm(noise)
 
     def at(factor: float) -> Change:
         return lambda value: (right + factor * noise).astype(np.float32)

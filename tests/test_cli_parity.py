@@ -173,7 +173,6 @@ def test_full_means_the_published_sizes(pygan: Pygan) -> None:
         (["torch", "recorded", "--seed", "4"], ["seed"]),
         (["torch", "recorded", "--seeds", "0-1"], ["seed"]),
         (["torch", "recorded", "--width", "3", "--steps", "1", "--levels", "8"], ["width"]),
-        (["torch", "recorded", "--full", "--levels", "8", "--steps", "1"], ["dtype"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and not value[0].startswith("'") else "",
 )

@@ -76,7 +76,8 @@ class Section:
             return f"## {self.title}\n\nNot measured yet. The command:\n\n```sh\n{self.command}\n```\n"
         stored = json.loads(path.read_text(encoding="utf-8"))
         made = stored.get("command", self.command)
-        return f"## {self.title}\n\n```sh\n{made}\n```\n\n{self.text(stored, results)}"
+        note = f"{stored['note']}\n\n" if "note" in stored else ""
+        return f"## {self.title}\n\n```sh\n{made}\n```\n\n{note}{self.text(stored, results)}"
 
 
 def steps_text(stored: Mapping[str, Any], results: Path) -> str:

@@ -171,11 +171,24 @@ TENSOR_FACTOR = 4.0
 
 
 def tensor_bands(config: Mapping[str, Any]) -> TensorBands | None:
-    """The committed bands of a free run's tensors; None where no floor was measured for such a run."""
+    """The committed bands of a free run's tensors; None where no floor was measured for such a run.
+
+    A tensor's floor is the largest of its own spread, the median of its kind and network (six runs of a single number,
+    such as the bias of one logit, can happen to agree) and both stacks' distance from the referee after the first step.
+    """
     row = floors()["pictures"]
     if "tensors" not in row or _without(config) != _without(row["config"]):
         return None
-    floor = {key: np.maximum(np.array(values), 1e-9) for key, values in row["tensors"]["relative"].items()}
+    first = floors()["first_step"]["floor"]
+    own = {
+        key: np.maximum(np.array(values), first.get(f"sketch/{key}", 1e-9))
+        for key, values in row["tensors"]["relative"].items()
+    }
+    groups: dict[str, list[np.ndarray]] = {}
+    for key, values in own.items():
+        groups.setdefault(group_of(key), []).append(values)
+    middle = {group: np.median(rows, axis=0) for group, rows in groups.items()}
+    floor = {key: np.maximum(values, middle[group_of(key)]) for key, values in own.items()}
     return TensorBands(np.array(row["tensors"]["steps"]), floor, TENSOR_FACTOR)
 
 

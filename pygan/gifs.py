@@ -83,18 +83,13 @@ def misfits(trace: Trace, config: Any, dataset: Dataset) -> list[str]:
     return faults
 
 
-def recorded_steps(trace: Trace) -> int:
-    """Training steps of a recorded run (its last record may carry only the closing pictures)."""
-    return sum(1 for record in trace if record.loss)
-
-
 def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
     """The records of a run's first ``total`` steps, with pictures only every ``every`` steps.
 
     The closing pictures, numbered by the total, are kept only where the recorded run ends there: in a longer run that
     number belongs to pictures of one update later. Raises ``TraceError`` if the recording is shorter than ``total``.
     """
-    held = recorded_steps(trace)
+    held = trace.training_steps
     if total > held:
         raise TraceError(
             f"{trace.folder.name} holds {held} steps of Flux, not {total}; use --steps {held} or --flux live"

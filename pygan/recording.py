@@ -18,8 +18,7 @@ from pygan.training import CaptureAt, nothing, train
 def header(stack: Stack, dataset: Dataset, command: str) -> Header:
     """The header of a trace of ``stack`` on ``dataset``, made by ``command``."""
     facts = {**environment.describe(), "stack": stack.describe()}
-    data = {"name": dataset.name, "images": len(dataset.images), "sha256": dataset.sha256}
-    return Header(stack.name, stack.config.to_dict(), data, facts, command)
+    return Header(stack.name, stack.config.to_dict(), dataset.facts(), facts, command)
 
 
 def record(

@@ -40,9 +40,10 @@ def write_stopped(
     flux = runs.get("flux")
     if flux is not None and flux.facts["live"] and done["flux"] and not (out / TRACE).exists():
         files.append(out / TRACE)
-        data = {"name": dataset.name, "images": len(dataset.images), "sha256": dataset.sha256}
         described = {**environment.describe(), "stack": flux.facts}
-        with TraceWriter(out / TRACE, Header("flux", facts["config"], data, described, "pygan gif, stopped")) as trace:
+        with TraceWriter(
+            out / TRACE, Header("flux", facts["config"], dataset.facts(), described, "pygan gif, stopped")
+        ) as trace:
             for record in flux.records:
                 trace.write(record)
     files += [out / "summary.json", out / "summary.md"]

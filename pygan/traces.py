@@ -178,6 +178,11 @@ class Trace:
     def __iter__(self) -> Iterator[StepRecord]:
         return (self.record(step) for step in self.steps)
 
+    @property
+    def training_steps(self) -> int:
+        """Training steps that it holds; its last record may carry only the closing pictures."""
+        return sum(1 for record in self if record.loss)
+
     def record(self, step: int) -> StepRecord:
         """The record of ``step``."""
         facts, arrays = self._load(str(step))

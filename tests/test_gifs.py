@@ -12,7 +12,7 @@ import pytest
 from pygan.config import RunConfig
 from pygan.data import load
 from pygan.errors import TraceError
-from pygan.gifs import first_steps, given_trace, misfits, recorded_flux, recorded_steps
+from pygan.gifs import first_steps, given_trace, misfits, recorded_flux
 from pygan.recipes import config_from_dict
 from pygan.resources import traces_dir
 from pygan.traces import Trace
@@ -53,7 +53,7 @@ def test_a_trace_of_torch_is_not_taken_for_flux(tmp_path: Path) -> None:
 
 def test_the_first_steps_leave_out_the_closing_picture_of_a_longer_run() -> None:
     trace = Trace(NARROW)
-    total = recorded_steps(trace)
+    total = trace.training_steps
     assert total == 20
     whole = first_steps(trace, total, 5)
     assert [record.step for record in whole if record.pictures] == [0, 5, 10, 15, 20]

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from compared_runs import config, load_or_skip
 
 from pygan import recording
 from pygan.parity.judge import judge_step
 from pygan.parity.locate import diagnose
+from pygan.parity.noise import VARIANTS, varied_torch
 from pygan.parity.sides import Live, Recorded, Together
 from pygan.stacks.flux_stack import FluxStack
 from pygan.stacks.torch_stack import TorchStack
@@ -33,17 +33,7 @@ NARROW_IMAGES = 14
 FULL_IMAGES = 224
 """Batches of 128 and 96, then the next epoch's first."""
 WITHOUT_LAYERS = ("logits", "gradients", "patterns", "state")
-VARIANTS: dict[str, dict[str, str]] = {
-    "one thread": {"PLANTED_THREADS": "1"},
-    "two threads": {"PLANTED_THREADS": "2"},
-    "no SIMD beyond SSE": {
-        "ATEN_CPU_CAPABILITY": "default",
-        "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-    },
-    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    "no oneDNN": {"PLANTED_ONEDNN": "0"},
-}
+OTHERS = tuple(name for name in VARIANTS if name != "default")
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ def flux_runs(seeds: Iterable[int], dtype: str = "float64") -> Iterator[Clean]:
 
 
 def torch_runs(
-    variants: Iterable[str] = tuple(VARIANTS), steps: int = STEPS, capture: Sequence[str] = WITHOUT_LAYERS
+    variants: Iterable[str] = OTHERS, steps: int = STEPS, capture: Sequence[str] = WITHOUT_LAYERS
 ) -> Iterator[Clean]:
     """Torch against torch at full width in Float32: here as it comes, there with other threads or instructions.
 
@@ -111,8 +101,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--capture", nargs="+", required=True)
     chosen = parser.parse_args()
-    torch.backends.mkldnn.enabled = os.environ.get("PLANTED_ONEDNN") != "0"
-    stack = TorchStack(config("full", threads=int(os.environ.get("PLANTED_THREADS", "0"))))
+    stack = varied_torch(config("full"))
     data = load_or_skip("digits", FULL_IMAGES)
     for _ in recording.record(stack, data, chosen.steps, chosen.variant, capture=lambda _: chosen.capture):
         pass

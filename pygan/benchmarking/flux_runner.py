@@ -86,8 +86,7 @@ class FluxRunner:
         batch, draws = self._batches[0], Draws(self._config.seed)
         fields, kept = self._worker.ask("step", {"batch": batch}, seed=draws.seed, step=0, capture=list(CAPTURE))
         record = StepRecord.from_arrays(fields["step"], kept, sha256(batch.tobytes()))
-        data = {"name": self._dataset.name, "images": len(self._dataset.images), "sha256": self._dataset.sha256}
-        header = Header("flux", twin.to_dict(), data, self.facts(), "first step of a benchmark row")
+        header = Header("flux", twin.to_dict(), self._dataset.facts(), self.facts(), "first step of a benchmark row")
         with TraceWriter(folder, header) as trace:
             trace.write(record)
         self._build(self._config)

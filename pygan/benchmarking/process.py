@@ -13,7 +13,6 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any
 
 from pygan.benchmarking import machine
@@ -144,6 +143,3 @@ def _end(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
 def scratch() -> tempfile.TemporaryDirectory[str]:
     """A folder for first steps on their way to the judge."""
     return tempfile.TemporaryDirectory(prefix="pygan-bench-")
-
-
-__all__ = ["Path", "RowProcess", "child_command", "child_environment", "scratch"]

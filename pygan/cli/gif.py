@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StepsOption, with_config
-from pygan.cli.output import console, data_facts, followed, say, say_caveats, say_config, say_warning
+from pygan.cli.output import console, followed, say, say_caveats, say_config, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
 
@@ -70,7 +70,7 @@ def gif(
     trace = None
     if not live:
         trace = gifs.given_trace(Path(flux), config, dataset) if own_trace else gifs.recorded_flux(config, dataset)
-    held = gifs.recorded_steps(trace) if trace else DEFAULT_STEPS
+    held = trace.training_steps if trace else DEFAULT_STEPS
     total = steps or min(held, DEFAULT_STEPS)
     say_config(config)
     started = time.perf_counter()
@@ -104,7 +104,7 @@ def gif(
             run("flux")
         run("torch")
     except KeyboardInterrupt:
-        facts = {"config": config.to_dict(), "data": data_facts(dataset), "steps": total}
+        facts = {"config": config.to_dict(), "data": dataset.facts(), "steps": total}
         answer |= {**facts, "out": out}
         answer |= _leave(out, runs, dataset, fps, facts)
         raise
@@ -113,7 +113,7 @@ def gif(
         torch_run = gifs.without_closing(torch_run, total)
     facts = {
         "config": config.to_dict(),
-        "data": data_facts(dataset),
+        "data": dataset.facts(),
         "steps": total,
         "seconds": time.perf_counter() - started,
     }

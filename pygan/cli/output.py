@@ -19,7 +19,6 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from pygan.config import RunConfig
-from pygan.data import Dataset
 from pygan.errors import PyganError
 from pygan.records import StepRecord
 from pygan.stacks import Stack
@@ -187,11 +186,6 @@ def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[St
             if record.loss:
                 bar.update(task, completed=record.step + 1, info=short_losses(record))
             yield record
-
-
-def data_facts(dataset: Dataset) -> dict[str, Any]:
-    """What was trained on, for an answer or a summary."""
-    return {"name": dataset.name, "images": len(dataset.images), "sha256": dataset.sha256}
 
 
 def losses(record: StepRecord) -> str:

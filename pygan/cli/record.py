@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StackOption, StepsOption, with_config
-from pygan.cli.output import console, data_facts, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import console, followed, say_caveats, say_config, say_warning
 
 
 @with_config()
@@ -49,7 +49,7 @@ def record(
     total = steps or total_steps(config, dataset)
     command = "pygan " + shlex.join(argument for argument in sys.argv[1:])
     say_config(config)
-    answer |= {"stack": stack, "data": data_facts(dataset), "steps": 0, "trace": out}
+    answer |= {"stack": stack, "data": dataset.facts(), "steps": 0, "trace": out}
     runner = make_stack(stack, config)
     say_warning(runner)
     try:

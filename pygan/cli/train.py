@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StackOption, StepsOption, with_config
-from pygan.cli.output import BETWEEN_STEPS, console, data_facts, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import BETWEEN_STEPS, console, followed, say_caveats, say_config, say_warning
 
 
 @with_config()
@@ -50,7 +50,7 @@ def train(
     runner = make_stack(stack, config)
     say_warning(runner)
     trace, state, gif = out / f"{stack}.trace", out / "state.safetensors", out / f"{stack}.gif"
-    answer |= {"stack": stack, "data": data_facts(dataset), "steps": 0, "losses": {}, "out": out, "trace": trace}
+    answer |= {"stack": stack, "data": dataset.facts(), "steps": 0, "losses": {}, "out": out, "trace": trace}
     answer["pictures"] = pictures = []
     frames = []
     stopped: KeyboardInterrupt | None = None

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class Dataset:
     labels: np.ndarray | None
     sha256: str
     sources: tuple[Path, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Name, number and hash of the images, as traces, reports and answers say what a run was made on."""
+        return {"name": self.name, "images": len(self.images), "sha256": self.sha256}
 
 
 def load(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pygan.files import finite
 from pygan.parity.bands import PictureBand
 from pygan.parity.compare import norm
 from pygan.pictures.of_record import picture_values
@@ -46,15 +47,7 @@ class FreeRunVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, which has neither infinity nor NaN: such a number is None."""
-        stored = asdict(self)
-        for step in stored["steps"]:
-            step["relative"] = _finite(step["relative"])
-            step["losses"] = {name: [_finite(value) for value in pair] for name, pair in step["losses"].items()}
-        return stored
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+        return finite(asdict(self))  # type: ignore[no-any-return]
 
 
 def relative_picture(candidate: StepRecord, reference: StepRecord) -> tuple[float, float]:

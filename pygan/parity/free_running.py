@@ -13,19 +13,25 @@ from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge, relati
 from pygan.parity.report import Row
 from pygan.records import StepRecord
 
+Compared = list[tuple[int, Difference]]
+"""Every compared tensor of two free runs, with its step."""
 
-def curves(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> dict[str, dict[int, float]]:
-    """Relative difference of every tensor (of its sketch where only that is there), by key and step."""
+
+def compared(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> Compared:
+    """Losses, logits, gradients, states and sketches at the steps that both runs recorded."""
+    kinds = ("loss", "logits", "gradient", "state", "sketch")
     theirs = {record.step: record for record in reference}
+    pairs = [(one, theirs[one.step]) for one in candidate if one.step in theirs]
+    return [(mine.step, one) for mine, other in pairs for one in compare_records(mine, other, kinds=kinds)]
+
+
+def curves(differences: Compared) -> dict[str, dict[int, float]]:
+    """Relative difference of losses and of the state (of its sketches where only those are there), by key and step."""
     found: dict[str, dict[int, float]] = {}
-    for mine in candidate:
-        other = theirs.get(mine.step)
-        if other is None:
-            continue
-        for one in compare_records(mine, other, kinds=("loss", "state", "sketch")):
-            if not one.fault and not one.key.startswith(("state/step", "state/beta_power", "sketch/gradient")):
-                key = one.key.removeprefix("sketch/")
-                found.setdefault(key, {})[mine.step] = one.relative
+    without = ("state/step", "state/beta_power", "sketch/gradient")
+    for step, one in differences:
+        if one.key.startswith(("loss/", "state/", "sketch/")) and not one.fault and not one.key.startswith(without):
+            found.setdefault(one.key.removeprefix("sketch/"), {})[step] = one.relative
     return found
 
 
@@ -33,48 +39,31 @@ def free_rows(
     candidate: Sequence[StepRecord], reference: Sequence[StepRecord], config: Mapping[str, Any]
 ) -> tuple[list[Row], dict[str, Any]]:
     """Rows of level 8 and the divergence curves of two free runs of ``config``."""
-    found = curves(candidate, reference)
+    differences = compared(candidate, reference)
+    found = curves(differences)
     if not found:
         return [Row(8, "tensors over steps", NOT_RUN, reason="no step has states or sketches in both runs")], {}
     stored = {key: {"steps": list(points), "relative": list(points.values())} for key, points in found.items()}
-    if bad := faults(candidate, reference):
+    if bad := [(step, one) for step, one in differences if one.fault]:  # what no band can admit
         step, one = bad[0]
         reason = f"{one.fault} (and {len(bad) - 1} more)" if len(bad) > 1 else one.fault
-        return [
-            Row(8, "tensors over steps", DIFFERS, len(found), where=f"{one.key} @ step {step}", reason=reason)
-        ], stored
+        where = f"{one.key} @ step {step}"
+        return [Row(8, "tensors over steps", DIFFERS, len(found), where=where, reason=reason)], stored
     if config["dtype"] == "float64":
-        rows = [_float64_row(found, _outside(candidate, reference))]
-    else:
-        rows = [_float32_row(found, tensor_bands(config))]
-    return rows, stored
-
-
-def faults(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> list[tuple[int, Difference]]:
-    """What no band can admit, by step: missing tensors, other shapes and dtypes, numbers that are not finite."""
-    theirs = {record.step: record for record in reference}
-    pairs = [(one, theirs[one.step]) for one in candidate if one.step in theirs]
-    return [
-        (mine.step, one)
-        for mine, other in pairs
-        for one in compare_records(mine, other, kinds=("loss", "logits", "gradient", "state", "sketch"))
-        if one.fault
-    ]
+        return [_float64_row(found, _outside(differences))], stored
+    return [_float32_row(found, tensor_bands(config))], stored
 
 
 def _worst(found: Mapping[str, Mapping[int, float]]) -> tuple[str, int, float]:
     return max(((k, s, v) for k, points in found.items() for s, v in points.items()), key=lambda one: one[2])
 
 
-def _outside(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> list[tuple[float, str, int]]:
+def _outside(differences: Compared) -> list[tuple[float, str, int]]:
     """Tensors that the band of free Float64 runs does not admit, worst first."""
-    theirs = {record.step: record for record in reference}
-    pairs = [(one, theirs[one.step]) for one in candidate if one.step in theirs]
     return sorted(
         (
-            (np.inf if one.fault else one.relative, one.key, mine.step)
-            for mine, other in pairs
-            for one in compare_records(mine, other, kinds=("loss", "logits", "gradient", "state", "sketch"))
+            (one.relative, one.key, step)
+            for step, one in differences
             if not one.key.startswith("sketch/gradient") and not FREE_FLOAT64.admits(one)
         ),
         reverse=True,

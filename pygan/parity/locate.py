@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pygan.parity.bands import FLOAT64_ABSOLUTE, LOCAL_TOLERANCE, group_of
+from pygan.parity.bands import FLOAT64_ABSOLUTE, LOCAL_TOLERANCE, group_of, minimum_relative
 from pygan.parity.compare import Difference, compare_arrays, norm
 from pygan.parity.evidence import UNKNOWN, Cause
 from pygan.parity.gather import Gatherer
@@ -88,7 +88,7 @@ def diagnose_step(
     judged = judge_step(pair, referee, rules)
     modes = mode_differences(pair)
     outside = [one for one in judged if not one.ok]
-    minimum = max((float("inf") if one.difference.fault else one.difference.relative for one in judged), default=0.0)
+    minimum = minimum_relative(one.difference for one in judged)
     lead = pair.reference if together.follower is together.candidate else pair.candidate
     if not outside and not modes:
         return None

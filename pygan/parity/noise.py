@@ -62,7 +62,8 @@ def worst_by_key(differences: list[Difference]) -> dict[str, float]:
     return dict(worst)
 
 
-def _torch(config: RunConfig) -> Any:
+def varied_torch(config: RunConfig) -> Any:
+    """The torch stack of this process's variant: its threads and oneDNN come from the environment."""
     import torch
 
     from pygan.stacks.torch_stack import TorchStack
@@ -92,14 +93,14 @@ def _run_variant(job: str, out: Path, steps: int) -> None:
         return
     if job == "pictures":
         trace = Trace(traces_dir() / FULL)
-        stack, sketched = _torch(config_from_dict(trace.header.config)), sketched_steps(trace)
+        stack, sketched = varied_torch(config_from_dict(trace.header.config)), sketched_steps(trace)
         wanted = {step: ("sketches",) for step in sketched}
         made = record(stack, load("digits"), steps, out, picture_every=10, capture=lambda step: wanted.get(step, ()))
         for _ in made:
             pass
         return
     trace = Trace(traces_dir() / (NARROW if job == "narrow" else FULL))
-    stack = _torch(config_from_dict(trace.header.config))
+    stack = varied_torch(config_from_dict(trace.header.config))
     with TraceWriter(out, header(stack, load(trace.header.data["name"]), "pygan parity --measure-noise")) as writer:
         for one in taken_steps(job, "float32", stack):
             writer.write(one)
@@ -119,7 +120,7 @@ def taken_steps(job: str, dtype: str, stack: Any = None) -> list[StepRecord]:
     config = config_from_dict(trace.header.config)
     data = load(trace.header.data["name"], limit=trace.header.data["images"])
     schedule = Schedule(data.images, trace.header.config["batch"], Draws(config.seed))
-    stack = stack or _torch(config.replace(dtype=dtype))
+    stack = stack or varied_torch(config.replace(dtype=dtype))
     if job == "narrow":
         return teacher_forced(stack, trace, schedule)
     return [stack.step(schedule[0], Draws(config.seed), ("logits", "sketches"), trace.record(0).pattern)]
@@ -164,7 +165,11 @@ def late_states(folder: Path) -> Path:
     wanted = {step - 1 for step in LATE_STEPS} | {0}
     out = folder / "states"
     for _ in record(
-        _torch(config), load("digits"), LATE_STEPS[-1], out, capture=lambda step: ("state",) if step in wanted else ()
+        varied_torch(config),
+        load("digits"),
+        LATE_STEPS[-1],
+        out,
+        capture=lambda step: ("state",) if step in wanted else (),
     ):
         pass
     return out
@@ -177,7 +182,7 @@ def _late_variant(out: Path, states: Path) -> None:
 
     trace = Trace(states)
     config = config_from_dict(trace.header.config)
-    stack, referee = _torch(config), _torch(config.replace(dtype="float64"))
+    stack, referee = varied_torch(config), varied_torch(config.replace(dtype="float64"))
     schedule = Schedule(load("digits").images, trace.header.config["batch"], Draws(config.seed))
     worst: dict[str, float] = defaultdict(float)
     for step in LATE_STEPS:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pygan.parity.compare import Difference
+from pygan.files import finite
 from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN
 from pygan.parity.judge import Judged
 from pygan.parity.locate import Diagnosis
@@ -133,11 +133,6 @@ class Report:
         return finite(stored)  # type: ignore[no-any-return]
 
 
-def difference_dict(difference: Difference) -> dict[str, Any]:
-    """A difference for JSON."""
-    return asdict(difference)
-
-
 def diagnosis_dict(found: Diagnosis) -> dict[str, Any]:
     """A diagnosis for JSON, with at most 20 culprits and all victims' names."""
     return {
@@ -145,20 +140,9 @@ def diagnosis_dict(found: Diagnosis) -> dict[str, Any]:
         "culprit": found.key,
         "cause": found.cause.name,
         "detail": found.cause.detail,
-        "difference": difference_dict(found.difference),
+        "difference": asdict(found.difference),
         "culprits": [one.key for one in found.culprits],
         "victims": list(found.victims),
         "from_equal_inputs": found.forced,
         "minimum_tolerance": found.minimum,
     }
-
-
-def finite(value: Any) -> Any:
-    """``value`` with every number that is not finite replaced by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return value

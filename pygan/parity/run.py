@@ -18,7 +18,7 @@ from pygan.parity.judge import Judged, error, judge_float64, weighed
 from pygan.parity.levels import init_law_rows, learning_rows, structure_rows
 from pygan.parity.report import LEVELS, Report, Row, Tally
 from pygan.parity.sides import Live, Pair, Recorded, Side, Together, referee_of
-from pygan.parity.stepping import Stepping
+from pygan.parity.stepping import Stepping, claim_of
 from pygan.records import StepRecord
 from pygan.state import State, widen
 
@@ -73,8 +73,7 @@ def images_of(side: Side) -> dict[str, Any]:
     """Name, number and hash of the images that a side was run on."""
     if isinstance(side, Recorded):
         return dict(side.trace.header.data)
-    data = side.dataset
-    return {"name": data.name, "images": len(data.images), "sha256": data.sha256}
+    return side.dataset.facts()
 
 
 def same_images(candidate: Side, reference: Side) -> None:
@@ -93,14 +92,24 @@ def _for_every_level(rows: list[Row], levels: Collection[int], reason: str) -> t
     return tuple(sorted([*rows, *missing], key=lambda row: row.level))
 
 
+def _environment(candidate: Side, reference: Side) -> dict[str, Any]:
+    """This machine, and what each side ran on."""
+    facts: dict[str, Any] = environment.describe()
+    for role, side in (("candidate", candidate), ("reference", reference)):
+        if isinstance(side, Recorded):
+            facts[role] = {"trace": side.trace.folder.name, **side.trace.header.environment.get("stack", {})}
+        else:
+            facts[role] = side.stack.describe()
+    return facts
+
+
 class _Comparison:
     def __init__(self, together: Together, steps: int, levels: Collection[int], watch: Watch) -> None:
         self.together, self.levels, self.watch = together, set(levels), watch
         self.follower = together.follower
-        held = together.leader.trace if isinstance(together.leader, Recorded) else None
-        self.steps = steps if held is None else min(steps, sum(1 for step in held.steps if held.record(step).loss))
+        leader = together.leader
+        self.steps = min(steps, leader.trace.training_steps) if isinstance(leader, Recorded) else steps
         self.config = self.follower.config
-        self.rules = self.follower.stack.rules()
         self.lead_records: list[StepRecord] = []
         self.pictures = Tally(9, "pictures from the same state")
         self.first: State = {}
@@ -109,7 +118,7 @@ class _Comparison:
         rows: list[Row] = []
         stepping = self._step_together()
         if 1 in self.levels:
-            rows += structure_rows(self.together, stepping.pairs.get(0))
+            rows += structure_rows(self.together, stepping.first)
         if 2 in self.levels:
             rows += init_law_rows(self.together.candidate, self.together.reference)
         rows += [row for row in stepping.rows() if row.level in self.levels]
@@ -133,7 +142,7 @@ class _Comparison:
             self.together.candidate.title,
             self.together.reference.title,
             self.config.to_dict(),
-            self._environment(),
+            _environment(self.together.candidate, self.together.reference),
             _for_every_level(rows, self.levels, "the recording does not hold what this level compares"),
             diagnosis,
             curves=curves,
@@ -153,15 +162,6 @@ class _Comparison:
                 found[role] = float(np.median(timed.seconds)) * self.steps
         return found
 
-    def _environment(self) -> dict[str, Any]:
-        facts: dict[str, Any] = environment.describe()
-        for role, side in (("candidate", self.together.candidate), ("reference", self.together.reference)):
-            if isinstance(side, Recorded):
-                facts[role] = {"trace": side.trace.folder.name, **side.trace.header.environment.get("stack", {})}
-            else:
-                facts[role] = side.stack.describe()
-        return facts
-
     def _has_states(self) -> bool:
         leader = self.together.leader
         return not isinstance(leader, Recorded) or bool(leader.trace.record(leader.trace.steps[0]).state)
@@ -176,8 +176,6 @@ class _Comparison:
         marks = set(checkpoints(self.steps))
         for pair in stepping.run(range(self.steps)):
             lead = pair.reference if self.follower is self.together.candidate else pair.candidate
-            if pair.step == 0:
-                stepping.pairs[0] = pair
             self.lead_records.append(self._kept(lead, pair.step in marks, referee))
             self.watch("from the same states", pair.step + 1, self.steps)
         return stepping
@@ -244,27 +242,25 @@ def _two_traces(candidate: Side, reference: Side, steps: int, levels: Collection
         raise ConfigError(f"{candidate.trace.folder} and {reference.trace.folder} have no step in common")
     mine = [candidate.trace.record(step) for step in both]
     theirs = [reference.trace.record(step) for step in both]
-    tallies = [Tally(level, claim) for level, claim in ((4, "logits and losses"), (5, "gradients"), (6, "state"))]
-    kinds = {4: ("logits", "loss"), 5: ("gradient",), 6: ("state",)}
+    claims = {4: "logits and losses", 5: "gradients", 6: "state"}
+    tallies = {level: Tally(level, claim) for level, claim in claims.items() if level in levels}
     rows: list[Row] = []
     if config_of(candidate)["dtype"] == "float64":
         for ours, other in zip(mine[:FREE_FLOAT64_STEPS], theirs[:FREE_FLOAT64_STEPS], strict=True):
             for one in judge_float64(Pair(ours.step, {}, ours, other, {}), first=ours.step == both[0]):
-                for tally in tallies:
-                    if one.key.partition("/")[0] in kinds[tally.level]:
-                        tally.add(ours.step, [one])
-        rows += [tally.row() for tally in tallies if tally.level in levels]
+                tally = tallies.get(claim_of(one.key, set())[0])
+                if tally and not one.key.startswith("activation_gradient/"):
+                    tally.add(ours.step, [one])
+        rows += [tally.row() for tally in tallies.values()]
     else:
         reason = "two Float32 recordings have no referee; compare one of them with a live stack"
-        rows += [Row(tally.level, tally.claim, NOT_RUN, reason=reason) for tally in tallies if tally.level in levels]
+        rows += [Row(tally.level, tally.claim, NOT_RUN, reason=reason) for tally in tallies.values()]
     config = config_of(candidate)
     free_part, curves = free_rows(mine, theirs, config)
     rows += [row for row in (*free_part, *picture_rows(mine, theirs, config)) if row.level in levels]
     titles = [f"{side.title} ({side.trace.folder.name})" for side in (candidate, reference)]
     if 9 in levels:
         curves["pictures"] = picture_curve(mine, theirs)
-    facts: dict[str, Any] = environment.describe()
-    for role, side in (("candidate", candidate), ("reference", reference)):
-        facts[role] = {"trace": side.trace.folder.name, **side.trace.header.environment.get("stack", {})}
+    facts = _environment(candidate, reference)
     every = _for_every_level(rows, levels, "needs a live side")
     return Report(titles[0], titles[1], config, facts, every, curves=curves, data=images_of(candidate))

@@ -35,7 +35,7 @@ class Stepping:
         self.diagnosis: Diagnosis | None = None
         self.kinks: list[dict[str, Any]] = []
         self.seconds = {"lead": 0.0, "follow": 0.0, "judge": 0.0}
-        self.pairs: dict[int, Pair] = {}
+        self.first: Pair | None = None
         self.modes: list[tuple[int, Difference]] = []
 
     def run(self, steps: range) -> Iterator[Pair]:
@@ -54,6 +54,7 @@ class Stepping:
 
     def take(self, pair: Pair) -> None:
         """Judge one pair and tally it; at the first that differs, find out where and why."""
+        self.first = self.first or pair
         judged = judge_step(pair, self._referee, self._rules)
         patterns = [one for one in judged if one.key.startswith("pattern/")]
         tensors = [one for one in judged if not one.key.startswith("pattern/")]

@@ -79,7 +79,7 @@ class Run:
         finally:
             for hook in hooks:
                 hook.remove()
-        if train:
+        if train and not self._capture.isdisjoint(("state", "sketches")):
             self._happened(f"state/buffer/{network}.{path}" for path, _ in module.named_buffers())
         return result
 

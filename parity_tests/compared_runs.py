@@ -27,10 +27,10 @@ def recorded(name: str) -> Trace:
     return Trace(traces_dir() / name)
 
 
-def torch_like(trace: Trace, **changes: object) -> TorchStack:
+def torch_like(trace: Trace, kind: type[TorchStack] = TorchStack, **changes: object) -> TorchStack:
     """A torch stack with the config of ``trace`` (and its threads: tiny tensors are slower on two)."""
     values = {**trace.header.config, **changes}
-    return TorchStack(FluxTutorialConfig.from_dict(values))
+    return kind(FluxTutorialConfig.from_dict(values))
 
 
 def load_or_skip(name: str, limit: int | None = None) -> Dataset:

@@ -35,13 +35,17 @@ def stream_id(name: str) -> int:
     return value
 
 
-def words(seed: int, stream: str, step: int, count: int) -> np.ndarray:
-    """The first ``count`` Philox words of a draw: ``(count,)`` uint64."""
+def words(seed: int, stream: str, step: int, count: int, first: int = 0) -> np.ndarray:
+    """``count`` Philox words of a draw from word ``first``, a multiple of 4, on: ``(count,)`` uint64.
+
+    >>> bool((words(7, "noise", 3, 8, first=4) == words(7, "noise", 3, 12)[4:]).all())
+    True
+    """
     for name, value in (("seed", seed), ("step", step)):
         if not 0 <= value <= _MASK64:
             raise ConfigError(f"{name} must lie in 0 .. 2^64 - 1, got {value}")
     key = np.array([seed, stream_id(stream)], dtype=np.uint64)
-    counter = np.array([0, step, 0, 0], dtype=np.uint64)
+    counter = np.array([first // 4, step, 0, 0], dtype=np.uint64)
     return np.asarray(np.random.Philox(key=key, counter=counter).random_raw(count))
 
 

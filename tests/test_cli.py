@@ -9,11 +9,13 @@ import pytest
 from run_pygan import Pygan
 
 from pygan import cli, environment, state
+from pygan.cli.options import StepForm, stack_name
 from pygan.parity import bands
 from pygan.parity.bands import PictureBand
 from pygan.pictures.grid import grid
 from pygan.pictures.png import read_png
 from pygan.recipes.flux_tutorial_config import NARROW
+from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 from pygan.training import fixed_latent, train
@@ -37,16 +39,21 @@ def check_refused(result: tuple[int, str, str], *words: str) -> None:
 # --- train -------------------------------------------------------------------------------------------------------
 
 
-def test_train_writes_the_articles_pictures_a_trace_and_the_state(pygan: Pygan, tmp_path, narrow, digits, same_arrays):
-    code, out, err = pygan(
-        "train", *NARROW_FLAGS, "--samples", 22, "--steps", 5, "--picture-every", 2, "--out", tmp_path / "run"
-    )
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [([], FastTorchStack), (["--step", "fast"], FastTorchStack), (["--step", "idiomatic"], TorchStack)],
+)
+def test_train_writes_the_articles_pictures_a_trace_and_the_state(
+    pygan: Pygan, tmp_path, narrow, digits, same_arrays, form, kind
+):
+    flags = [*NARROW_FLAGS, *form, "--samples", 22, "--steps", 5, "--picture-every", 2]
+    code, out, err = pygan("train", *flags, "--out", tmp_path / "run")
     assert (code, err) == (0, "")
     assert "torch: step 5/5  discriminator loss" in out
     pictures = [f"dcgan_steps_00000{step}.png" for step in (0, 2, 4, 5)]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [*pictures, "state.safetensors", "torch.trace"]
 
-    stack = TorchStack(narrow)
+    stack = kind(narrow)
     expected = list(train(stack, digits, 5))
     written, config = state.load(tmp_path / "run" / "state.safetensors")
     same_arrays(written, stack.state())
@@ -56,6 +63,17 @@ def test_train_writes_the_articles_pictures_a_trace_and_the_state(pygan: Pygan, 
     trace = Trace(tmp_path / "run" / "torch.trace")
     assert [record.loss for record in trace][:5] == [record.loss for record in expected]
     assert (trace.header.stack, trace.header.config, trace.header.data["sha256"]) == ("torch", config, digits.sha256)
+    assert trace.header.environment["stack"]["step"] == kind.step_form
+
+
+def test_the_form_of_the_step_is_torchs_own_and_fast_only_where_it_was_proved(pygan: Pygan, tmp_path: Path) -> None:
+    assert stack_name("torch", None, "cpu") == "torch-fast"
+    assert stack_name("torch", None, "cuda") == "torch"
+    assert stack_name("torch", StepForm.graph, "cuda") == "torch-graph"
+    assert stack_name("flux", None, "cpu") == "flux"
+    check_refused(pygan("train", "--stack", "flux", "--step", "fast"), "--step fast", "--stack flux has none")
+    graph = pygan("train", *NARROW_FLAGS, "--step", "graph", "--samples", 8, "--out", tmp_path / "run")
+    check_refused(graph, "the graph step needs device = cuda, got cpu; the fast step runs on any")
 
 
 def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(pygan: Pygan, tmp_path: Path) -> None:
@@ -91,7 +109,7 @@ def test_train_reads_a_config_file_under_the_flags(pygan: Pygan, tmp_path: Path)
         (["--dropout", "1.5"], ["dropout = 1.5 is out of range: expected 0 <= dropout < 1"]),
         (["--discriminator-lr", "nan"], ["discriminator_lr = nan is out of range"]),
         (["--recipe", "dcgan"], ["no recipe 'dcgan'; known: flux_tutorial"]),
-        (["--stack", "keras"], ["no stack 'keras'; known: torch, flux"]),
+        (["--stack", "keras"], ["no stack 'keras'; known: torch, torch-fast, torch-graph, flux"]),
         (["--config", "none.toml"], ["cannot read none.toml"]),
         (["--config", "bad.toml"], ["bad.toml is not valid TOML"]),
         (["--samples", "1"], ["Invalid value for '--samples'"]),

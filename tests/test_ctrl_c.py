@@ -15,7 +15,7 @@ from pygan import state
 from pygan.cli.output import followed, interrupts_held
 from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
-from pygan.stacks.torch_stack import TorchStack
+from pygan.stacks.fast.stack import FastTorchStack
 from pygan.traces import Trace
 from pygan.training import train
 
@@ -68,7 +68,7 @@ def test_train_stopped_in_mid_training_leaves_the_state_and_trace_of_its_last_wh
     steps = int(stored["step"])
     assert 1 <= steps < 1_000_000
     assert [record.step for record in records] == list(range(steps))
-    again = TorchStack(config_from_dict(config))
+    again = FastTorchStack(config_from_dict(config))
     losses = [record.loss for record in train(again, digits, steps)]
     assert losses == [record.loss for record in records]
     same_arrays(stored, again.state())

@@ -23,6 +23,7 @@ from planted.julia_faults import JuliaFault
 from pygan import environment
 from pygan.files import write_json
 from pygan.parity.locate import Diagnosis
+from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 
 RIGHT, UNKNOWN, WRONG, MISSED = "named right", "unknown cause", "WRONG NAME", "MISSED"
@@ -58,11 +59,13 @@ def row(side: str, fault: Fault | JuliaFault, seed: int, place: str, strength: s
     return Row(side, fault.name, seed, place, strength, verdict, found.step, found.key, name, found.cause.detail)
 
 
-def torch_rows(seeds: Iterable[int], faults: Sequence[Fault] = torch_faults.FAULTS) -> Iterator[Row]:
-    """Every torch fault, planted anew for every seed, against recorded Flux."""
+def torch_rows(
+    seeds: Iterable[int], faults: Sequence[Fault] = torch_faults.FAULTS, kind: type[TorchStack] = TorchStack
+) -> Iterator[Row]:
+    """Every torch fault, planted anew for every seed in a stack of ``kind``, against recorded Flux."""
     for fault in faults:
         for seed in seeds:
-            planted, found = torch_faults.search(fault, seed)
+            planted, found = torch_faults.search(fault, seed, kind)
             yield row("torch", fault, seed, planted.place, planted.strength, found)
 
 

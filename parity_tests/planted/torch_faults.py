@@ -14,6 +14,7 @@ from planted.paths import TRACES
 from pygan.data import Dataset
 from pygan.parity.locate import Diagnosis, diagnose
 from pygan.parity.sides import Live, Recorded, Together
+from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 
 FAULTS: tuple[Fault, ...] = (*layer_faults.FAULTS, *step_faults.FAULTS, *update_faults.FAULTS)
@@ -36,12 +37,12 @@ def chance(name: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-def search(fault: Fault, seed: int) -> tuple[Planted, Diagnosis | None]:
-    """Plant the fault in a torch stack and compare that with recorded Flux.
+def search(fault: Fault, seed: int, kind: type[TorchStack] = TorchStack) -> tuple[Planted, Diagnosis | None]:
+    """Plant the fault in a torch stack of ``kind`` and compare that with recorded Flux.
 
     Where the fault needs a state of its own, a clean torch stack that starts from it stands in for Flux.
     """
-    faulty = torch_like(clean())
+    faulty = torch_like(clean(), kind)
     planted = fault.plant(faulty, chance(fault.name, seed))
     reference: Live | Recorded = Recorded(clean())
     if planted.start is not None:

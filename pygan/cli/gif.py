@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StepsOption, with_config
+from pygan.cli.options import (
+    DataDirOption,
+    DataOption,
+    OutOption,
+    SamplesOption,
+    StepFormOption,
+    StepsOption,
+    stack_name,
+    with_config,
+)
 from pygan.cli.output import console, followed, say, say_caveats, say_config, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
@@ -34,6 +43,7 @@ def gif(
     data_dir: DataDirOption = None,
     samples: SamplesOption = None,
     steps: StepsOption = None,
+    step: StepFormOption = None,
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=50, help="Pictures a second in the GIFs.")] = 5,
     out: OutOption = Path("runs/gifs"),
 ) -> None:
@@ -79,7 +89,7 @@ def gif(
     def run(name: str) -> None:
         from pygan.training import train
 
-        stack = make_stack(name, config)
+        stack = make_stack(stack_name(name, step if name == "torch" else None, config.device), config)
         try:
             say_warning(stack)
             title, described = gifs.live_title(stack), stack.describe()

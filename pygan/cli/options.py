@@ -10,6 +10,7 @@ import sys
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,26 @@ from pygan.errors import ConfigError
 from pygan.recipes import CONFIGS, config_class
 from pygan.recipes.flux_tutorial_config import NARROW
 
+
+class StepForm(StrEnum):
+    """How torch computes its step; see :mod:`pygan.stacks.fast`."""
+
+    fast = "fast"
+    idiomatic = "idiomatic"
+    graph = "graph"
+
+
+def stack_name(stack: str, step: StepForm | None, device: str) -> str:
+    """The stack with that form of the step; None is fast on the CPU, and idiomatic on CUDA, where no fast step has
+    been proved on hardware yet. Raises ``ConfigError`` where a stack has no such form."""
+    if stack != "torch":
+        if step not in (None, StepForm.idiomatic):
+            raise ConfigError(f"--step {step} is a form of torch's step; --stack {stack} has none")
+        return stack
+    step = step or (StepForm.idiomatic if device == "cuda" else StepForm.fast)
+    return {StepForm.fast: "torch-fast", StepForm.graph: "torch-graph"}.get(step, stack)
+
+
 DataOption = Annotated[
     str, typer.Option("--data", help="mnist, fashion-mnist, digits, or a folder of IDX files or 28x28 pictures.")
 ]
@@ -33,6 +54,14 @@ SamplesOption = Annotated[int | None, typer.Option("--samples", min=2, help="Use
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps in place of whole epochs.")]
 StackOption = Annotated[str, typer.Option("--stack", help="torch or flux.")]
+StepFormOption = Annotated[
+    StepForm | None,
+    typer.Option(
+        "--step",
+        help="How torch computes its step. fast (default on the CPU): in faster forms; idiomatic (default on CUDA): as "
+        "the recipe writes it; graph: fast, as one CUDA graph. README: The fast step.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output at the end; text goes to stderr.")
 ]

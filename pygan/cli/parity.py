@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pygan.data import Dataset
     from pygan.parity.sides import Side
 
-SIDES = "torch, flux (live), recorded (real Flux from a shipped trace), either stack with :cuda, or a trace's folder"
+SIDES = (
+    "torch, torch-fast (its fast step), torch-graph (that as a CUDA graph), flux (live), recorded (real Flux from a "
+    "shipped trace), a live one with :cuda, or a trace's folder"
+)
 DEFAULT_STEPS = 8
 
 
@@ -218,14 +221,14 @@ def _run_of(
 
 def _side(text: str, config: Any, dataset: Dataset | None) -> Side:
     from pygan.parity.sides import Live, Recorded
-    from pygan.stacks.choose import make_stack
+    from pygan.stacks.choose import NAMES, make_stack
     from pygan.traces import Trace
 
     folder = _trace_folder(text, config)
     if folder is not None:
         return Recorded(Trace(folder))
     name, _, device = text.partition(":")
-    if name not in ("torch", "flux") or device not in ("", "cpu", "cuda"):
+    if name not in NAMES or device not in ("", "cpu", "cuda"):
         raise ConfigError(f"{text!r} is no side of a comparison; expected {SIDES}")
     assert dataset is not None, "a live side has data"
     return Live(make_stack(name, config.replace(device=device or config.device)), dataset)

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from pygan.cli.options import DataDirOption, DataOption, OutOption, SamplesOption, StackOption, StepsOption, with_config
+from pygan.cli.options import (
+    DataDirOption,
+    DataOption,
+    OutOption,
+    SamplesOption,
+    StackOption,
+    StepFormOption,
+    StepsOption,
+    stack_name,
+    with_config,
+)
 from pygan.cli.output import BETWEEN_STEPS, console, followed, say_caveats, say_config, say_warning
 
 
@@ -17,6 +27,7 @@ def train(
     config: Any,
     answer: dict[str, Any],
     stack: StackOption = "torch",
+    step: StepFormOption = None,
     data: DataOption = "digits",
     data_dir: DataDirOption = None,
     samples: SamplesOption = None,
@@ -47,7 +58,7 @@ def train(
     total = steps or total_steps(config, dataset)
     say_config(config)
     started = time.perf_counter()
-    runner = make_stack(stack, config)
+    runner = make_stack(stack_name(stack, step, config.device), config)
     say_warning(runner)
     trace, state, gif = out / f"{stack}.trace", out / "state.safetensors", out / f"{stack}.gif"
     answer |= {"stack": stack, "data": dataset.facts(), "steps": 0, "losses": {}, "out": out, "trace": trace}

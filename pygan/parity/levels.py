@@ -77,7 +77,7 @@ def init_law_rows(candidate: Side, reference: Side) -> list[Row]:
             told = "needs the stack live" if not isinstance(side, Live) else "the recipe states no laws"
             rows.append(Row(2, claim, NOT_RUN, reason=told))
             continue
-        stack = make_stack(side.stack.name, config.replace(randomness="native"))
+        stack = make_stack(side.title, config.replace(randomness="native"))
         try:
             rows.append(_row(2, claim, _native_checks(stack, side), "Kolmogorov-Smirnov and moments; false alarm 1e-6"))
         finally:

@@ -24,13 +24,14 @@ class Live:
 
     def __init__(self, stack: Any, dataset: Dataset) -> None:
         self.stack, self.config, self.dataset = stack, stack.config, dataset
-        self.title: str = stack.name
+        form = getattr(stack, "step_form", "idiomatic")
+        self.title: str = stack.name if form == "idiomatic" else f"{stack.name}-{form}"
         self.schedule = Schedule(dataset.images, self.config.batch, Draws(self.config.seed))
 
     @property
     def can_be_led(self) -> bool:
         """Can patterns and values of another run be imposed on it?"""
-        return self.title == "torch"
+        return bool(self.stack.name == "torch")
 
     def step(self, number: int, capture: Sequence[str] = (), before: State | None = None, **how: Any) -> StepRecord:
         """Step ``number``, from ``before`` (in the stack's dtype) where given; ``how`` is what the stack takes more."""

@@ -6,7 +6,8 @@ from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.stacks import Stack
 
-NAMES = ("torch", "flux")
+NAMES = ("torch", "torch-fast", "torch-graph", "flux")
+"""``torch-fast`` is torch with the fast step, ``torch-graph`` the same as one CUDA graph."""
 
 
 def make_stack(name: str, config: RunConfig) -> Stack:
@@ -15,6 +16,14 @@ def make_stack(name: str, config: RunConfig) -> Stack:
         from pygan.stacks.torch_stack import TorchStack
 
         return TorchStack(config)
+    if name == "torch-fast":
+        from pygan.stacks.fast.stack import FastTorchStack
+
+        return FastTorchStack(config)
+    if name == "torch-graph":
+        from pygan.stacks.fast.graph import GraphTorchStack
+
+        return GraphTorchStack(config)
     if name == "flux":
         from pygan.stacks.flux_stack import FluxStack
 

@@ -79,10 +79,12 @@ class Worker:
         self._finalizer = weakref.finalize(self, _end, self._process, self._folder, self._requests, self._replies)
         files = {"request": str(self._folder / "request"), "reply": str(self._folder / "reply")}
         try:
-            self._exchange(files, START_SECONDS)
+            ready = self._exchange(files, START_SECONDS)
         except BaseException:
             self.close()
             raise
+        self.started: dict[str, float] = ready.get("started", {})
+        """When (``time.monotonic``) the worker's ``process``, ``julia`` and ``package`` were up; empty for others."""
         if os.name == "posix":
             (self._folder / "request").unlink()
             (self._folder / "reply").unlink()

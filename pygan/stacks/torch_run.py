@@ -87,7 +87,7 @@ class Run:
         """Gradient of ``loss`` for ``network`` and one step of its optimiser."""
         optimiser = self._stack.optimisers[network]
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        self._gradients(network, loss)
         wanted = self._capture & {"gradients", "sketches"}
         for path, parameter in self.network(network).named_parameters():
             key = f"gradient/{network}.{path}"
@@ -98,6 +98,9 @@ class Run:
         optimiser.step()
         if not self._capture.isdisjoint(("state", "sketches")):
             self._after_update(network)
+
+    def _gradients(self, network: str, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def record(self, kind: str, name: str, value: Tensor) -> None:
         """Keep a ``loss`` or ``logits`` for the StepRecord."""

@@ -35,6 +35,9 @@ class TorchStack:
     """Runs the PyTorch side of a recipe. See :class:`pygan.stacks.Stack` for the methods."""
 
     name = "torch"
+    step_form = "idiomatic"
+    """How the step is computed; :class:`pygan.stacks.fast.stack.FastTorchStack` has the other form."""
+    run_class: type[Run] = Run
 
     def __init__(self, config: RunConfig) -> None:
         if config.device == "cuda" and not torch.cuda.is_available():
@@ -65,6 +68,7 @@ class TorchStack:
     def describe(self) -> dict[str, Any]:
         return {
             "torch": torch.__version__,
+            "step": self.step_form,
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "tf32": torch.backends.cudnn.allow_tf32 if self.device.type == "cuda" else False,
@@ -111,10 +115,10 @@ class TorchStack:
 
     def rules(self) -> dict[str, str]:
         return {
-            f"{name}.{path}.{tensor}": f"{_RULE_OF_LAYER[type(layer)]}.{tensor}"
+            f"{name}.{path}.{tensor}": f"{rule}.{tensor}"
             for name, network in self.networks.items()
             for path, layer in network.named_modules()
-            if type(layer) in _RULE_OF_LAYER
+            if (rule := _rule(layer))
             for tensor in ("weight", "bias", "running_mean", "running_var")
             if getattr(layer, tensor, None) is not None
         }
@@ -156,7 +160,7 @@ class TorchStack:
         """
         torch.set_num_threads(self._threads)
         given = {} if force is None else force.to_arrays()
-        run = Run(self, self._draws(draws), capture, impose, given, look)
+        run = self.run_class(self, self._draws(draws), capture, impose, given, look)
         self._recipe.train_step(run, run.tensor(batch))
         self._steps += 1
         parts = run.parts(KINDS)
@@ -179,7 +183,7 @@ class TorchStack:
 
     def generate(self, latent: np.ndarray) -> np.ndarray:
         torch.set_num_threads(self._threads)
-        run = Run(self, self._draws(Draws(self.config.seed)))
+        run = self.run_class(self, self._draws(Draws(self.config.seed)))
         return to_numpy(self._recipe.pictures(run, run.tensor(latent)))
 
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
@@ -187,7 +191,7 @@ class TorchStack:
         torch.set_num_threads(self._threads)
         for batch in batches:
             start = self._clock()
-            run = Run(self, self._draws(draws.at(self._steps)))
+            run = self.run_class(self, self._draws(draws.at(self._steps)))
             self._recipe.train_step(run, run.tensor(batch))
             seconds.append(self._clock() - start)
             self._steps += 1
@@ -223,10 +227,15 @@ class TorchDraws(Draws):
         return to_numpy(torch.randperm(count))
 
 
+def _rule(layer: nn.Module) -> str:
+    """The kind of ``layer`` in the layout table; empty for one without parameters."""
+    return next((rule for kind, rule in _RULE_OF_LAYER.items() if isinstance(layer, kind)), "")
+
+
 _NUMBERS = ("eps", "momentum", "negative_slope", "p", "scale", "stride", "padding")
 
 
 def _spec(layer: nn.Module) -> LayerSpec:
-    kind = _RULE_OF_LAYER.get(type(layer), type(layer).__name__.lower())
+    kind = _rule(layer) or ("dropout" if isinstance(layer, nn.Dropout) else type(layer).__name__.lower())
     numbers = {name: getattr(layer, name) for name in _NUMBERS if hasattr(layer, name)}
     return LayerSpec(kind, numbers)

@@ -1,0 +1,93 @@
+"""Claim: the fast step computes what Flux computes, within the idiomatic one's bands, and hides no bug.
+
+Everything here holds :class:`~pygan.stacks.fast.stack.FastTorchStack` to recordings of real Flux; the live twin is
+``pygan parity torch-fast flux``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from compared_runs import config, load_or_skip, recorded, schedule_of, torch_like
+from planted import score, torch_faults
+from planted.fault import Fault
+
+from pygan.draws import Draws
+from pygan.parity.bands import float32_band
+from pygan.parity.compare import compare_records
+from pygan.parity.judge import judge_step
+from pygan.parity.locate import diagnose
+from pygan.parity.sides import Live, Recorded, Together, referee_of
+from pygan.stacks.fast.stack import FastTorchStack
+
+CAPTURE = ("logits", "gradients", "patterns", "state")
+"""What keeps the layers computed together, as in a training."""
+
+
+@pytest.mark.parametrize("name", ["flux-narrow-float64", "flux-narrow-float32", "flux-narrow-as-printed"])
+def test_recorded_narrow_steps(name: str) -> None:
+    trace = recorded(name)
+    images = schedule_of(trace)
+    stack = torch_like(trace, FastTorchStack)
+    side = Live(stack, load_or_skip(trace.header.data["name"], trace.header.data["images"]))
+    referee = referee_of(side)
+    compared = partial = 0
+    for pair in Together(side, Recorded(trace)).steps(range(trace.training_steps), CAPTURE):
+        judged = judge_step(pair, referee, stack.rules())
+        assert all(one.ok for one in judged), "\n".join(str(one) for one in judged if not one.ok)
+        compared += len(judged)
+        partial += len(images.indices(pair.step)) < stack.config.batch
+    assert compared >= 40 * trace.training_steps and (partial or name.endswith("as-printed"))
+
+
+def test_the_recorded_first_step_at_full_width() -> None:
+    """Gradients and state by their sketches, with Flux's on/off patterns imposed on the generator's step."""
+    trace = recorded("flux-full-digits")
+    stack, theirs = torch_like(trace, FastTorchStack), trace.record(0)
+    mine = stack.step(schedule_of(trace)[0], Draws(0), ("logits", "gradients", "sketches"), impose=theirs.pattern)
+    differences = compare_records(mine, theirs, kinds=("sketch", "logits", "loss"))
+    assert len(differences) > 60
+    bad = [one for one in differences if not float32_band(one.key, "first_step").admits(one)]
+    assert not bad, "\n".join(map(str, bad))
+
+
+@cache
+def row(fault: Fault, seed: int) -> score.Row:
+    return next(score.torch_rows([seed], [fault], FastTorchStack))
+
+
+@pytest.mark.parametrize("fault", torch_faults.FAULTS, ids=str)
+def test_a_bug_planted_in_the_fast_step_is_caught(fault: Fault) -> None:
+    found = row(fault, 0)
+    assert found.verdict in (score.RIGHT, score.UNKNOWN), str(found)
+    assert found.step == fault.first_step, str(found)
+
+
+def test_the_score_through_the_fast_step(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(fault, 0) for fault in torch_faults.FAULTS]
+    with capsys.disabled():
+        print(f"\nthrough the fast step: {score.summary(rows)}")
+    counts = score.totals(rows)
+    assert counts[score.MISSED] == counts[score.WRONG] == 0
+    assert counts[score.RIGHT] >= 0.75 * counts["planted"]
+
+
+def test_the_clean_fast_step_raises_no_alarm_layer_by_layer() -> None:
+    trace = torch_faults.clean()
+    side = Live(torch_like(trace, FastTorchStack), torch_faults.data())
+    assert diagnose(Together(side, Recorded(trace)), trace.steps) is None
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_live_flux_at_full_width(dtype: str, live_flux) -> None:  # type: ignore[no-untyped-def]
+    wanted = config("full", dtype)
+    data = load_or_skip("digits", 224)
+    flux = live_flux(wanted)
+    side = Live(FastTorchStack(wanted), data)
+    referee = referee_of(side)
+    for pair in Together(side, Live(flux, data)).steps(range(2), CAPTURE):
+        judged = judge_step(pair, referee, side.stack.rules())
+        assert all(one.ok for one in judged), "\n".join(str(one) for one in judged if not one.ok)
+        assert len(judged) > 60

@@ -1,0 +1,107 @@
+"""The torch stack with the fast step: the recipe's own step over the same parameters, computed in faster forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pygan.config import RunConfig
+from pygan.draws import Draws
+from pygan.errors import ConfigError
+from pygan.stacks.fast import CHANGES
+from pygan.stacks.fast.adam import FusedAdam
+from pygan.stacks.fast.fourier import FourierConvTranspose2d
+from pygan.stacks.fast.layers import fast_network
+from pygan.stacks.fast.masks import drawn_in_halves
+from pygan.stacks.fast.memory import keep_freed_memory
+from pygan.stacks.torch_run import Run
+from pygan.stacks.torch_stack import TorchStack
+
+
+class FastRun(Run):
+    """A :class:`~pygan.stacks.torch_run.Run` that computes only the gradients that its update uses.
+
+    Where gradients with respect to layers are to be recorded, all are computed, as the idiomatic step does.
+    """
+
+    _stack: FastTorchStack
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for network in self._stack.networks.values():  # whoever had the parameters before may have changed them
+            _forget(network)
+
+    def call(self, name: str, network: str, x: Tensor, *, train: bool) -> Tensor:
+        """``network(x)`` in train or eval mode; in bfloat16 the convolutions between maps compute in it."""
+        if self._stack.precision != "bf16":
+            return super().call(name, network, x, train=train)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return super().call(name, network, x, train=train).float()
+
+    def _source(self, stream: str) -> Callable[[tuple[int, ...], float], Tensor]:
+        """Patterns as booleans: the layer brings them to its dtype and memory order at once."""
+        network = self.network(stream.rpartition("/")[2].partition(".")[0])
+        if "memory" not in self._stack.changes or not isinstance(network, nn.Sequential):
+            return super()._source(stream)
+        device, keep = self._stack.device, self._stack.keep
+        return lambda shape, rate: torch.from_numpy(keep(self.draws, stream, shape, rate)).to(device)
+
+    def _gradients(self, network: str, loss: Tensor) -> None:
+        needed = "gradients" in self._stack.changes and self._capture.isdisjoint(("layers", "layer_sketches"))
+        if needed:
+            torch.autograd.backward(loss, inputs=list(self.network(network).parameters()))
+        else:
+            super()._gradients(network, loss)
+
+    def update(self, network: str, loss: Tensor) -> None:
+        """Gradient of ``loss`` for ``network`` alone and one step of its optimiser."""
+        super().update(network, loss)
+        _forget(self.network(network))
+
+
+def _forget(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, FourierConvTranspose2d):
+            layer.forget()
+
+
+PRECISIONS = ("float32", "bf16")
+
+
+class FastTorchStack(TorchStack):
+    """Runs a recipe as :class:`TorchStack` does, to rounding the same.
+
+    ``changes``: some of :data:`pygan.stacks.fast.CHANGES`. ``precision``: ``float32``, or ``bf16`` for convolutions
+    between maps in bfloat16, which is another step within bfloat16's rounding. Raises ``ConfigError`` on other words.
+    """
+
+    step_form = "fast"
+    run_class = FastRun
+
+    def __init__(self, config: RunConfig, changes: Collection[str] = CHANGES, precision: str = "float32") -> None:
+        if unknown := sorted(set(changes) - set(CHANGES)):
+            raise ConfigError(f"no change {', '.join(unknown)} of the fast step; known: {', '.join(CHANGES)}")
+        if precision not in PRECISIONS or (precision == "bf16" and config.dtype != "float32"):
+            raise ConfigError(
+                f"precision = {precision!r} with dtype {config.dtype}: {' | '.join(PRECISIONS)} of float32"
+            )
+        self.keep = drawn_in_halves if "masks" in changes else Draws.keep
+        if "workspace" in changes:
+            keep_freed_memory()
+        self.changes, self.precision = frozenset(changes), precision
+        super().__init__(config)
+
+    def describe(self) -> dict[str, Any]:
+        """Versions, threads, device and precision."""
+        own = {"precision": self.precision} if self.precision != "float32" else {}
+        return {**super().describe(), **own}
+
+    def initialise(self) -> None:
+        """Fresh networks and optimisers, then their fast forms over the same parameters and moments."""
+        super().initialise()
+        self.networks = {name: fast_network(network, self.changes) for name, network in self.networks.items()}
+        if "adam" in self.changes:
+            self.optimisers = {name: FusedAdam.over(optimiser) for name, optimiser in self.optimisers.items()}

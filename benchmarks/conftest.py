@@ -59,7 +59,8 @@ def report(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     recipe = FluxTutorialConfig(**NARROW, threads=1) if narrow else FluxTutorialConfig()  # type: ignore[arg-type]
     few: dict[str, Any] = {"rounds": 5, "sweep_rounds": 1, "repeats": 2} if narrow else {"rounds": 12}
     plan = default_plan(recipe, names, full, seconds=config.getoption("--benchmark-seconds"), **few)
-    phases = any(group not in ("step", "cuda") and not group.startswith("step,") for group, _ in wanted)
+    whole = ("step", "cuda", "bf16", "AVX2 only")
+    phases = any(not group.startswith(whole) for group, _ in wanted)
     plan = dataclasses.replace(plan, phases=phases)
     command = "pytest " + " ".join(map(str, config.invocation_params.args))
     file = config.getoption("--benchmark-report")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pygan.benchmarking.clock import ReplayClock
-from pygan.benchmarking.plan import FULL_BATCHES, SERIES_ROWS, THREAD_ROWS
-from pygan.benchmarking.rows import CPU_ROWS, CUDA_ROWS
+from pygan.benchmarking.plan import FULL_BATCHES, LARGEST_BATCH, SERIES_ROWS, THREAD_ROWS, TORCH_ROWS
+from pygan.benchmarking.rows import BF16_ROWS, CPU_ROWS, CUDA_ROWS, ROWS
 from pygan.benchmarking.session import PHASE_ROWS, PHASES
 
 PARTS = ("discriminator step", "generator step", *PHASES)
@@ -21,11 +21,20 @@ def case(group: str, row: str, *marks: Any) -> Any:
     return pytest.param(group, row, clock, marks=marks, id=f"{row}-{group}".replace(" ", "_"))
 
 
+def cuda_group(row: str) -> str:
+    """The group of a CUDA row: arithmetic of one class only."""
+    precision = ROWS[row].precision
+    return "cuda" if precision == "float32" else f"cuda, {precision}"
+
+
 CASES = [
     *(case("step", row) for row in CPU_ROWS),
-    *(case("cuda", row) for row in CUDA_ROWS),
+    *(case("bf16", row) for row in BF16_ROWS),
+    *(case(cuda_group(row), row) for row in CUDA_ROWS),
     *(case(part, row) for part in PARTS for row in PHASE_ROWS),
     *(case(f"step, batch {images}", row, pytest.mark.full) for images in FULL_BATCHES for row in SERIES_ROWS),
+    *(case(f"step, batch {LARGEST_BATCH}", row, pytest.mark.full) for row in TORCH_ROWS),
+    *(case("AVX2 only", row, pytest.mark.full) for row in TORCH_ROWS),
     *(case("step, 1 cores", row, pytest.mark.full) for row in THREAD_ROWS),
 ]
 
@@ -33,7 +42,9 @@ CASES = [
 def found_in(report: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     """The group that a test means, whatever the recipe's batch is."""
     batch, cores = report["config"]["batch"], report["cores"]
-    wanted = {"step": f"step, batch {batch}", "cuda": f"step, batch {batch}, cuda"}
+    wanted = {"step": f"step, batch {batch}"}
+    kinds = ("cuda", "cuda, tf32", "cuda, bf16", "bf16", "AVX2 only")
+    wanted |= {kind: f"step, batch {batch}, {kind}" for kind in kinds}
     wanted |= {"step, 1 cores": f"step, batch {batch}, 1 cores"} | {part: f"{part}, batch {batch}" for part in PARTS}
     name = wanted.get(group, group)
     for one in report["groups"]:

@@ -45,9 +45,15 @@ class Runner(Protocol):
         """Release processes and memory."""
 
 
+def row_of(fields: Mapping[str, Any]) -> Row:
+    """The row that came as JSON."""
+    changes = None if fields["changes"] is None else tuple(fields["changes"])
+    return Row(**{**fields, "changes": changes, "environment": tuple(map(tuple, fields.get("environment", ())))})
+
+
 def make_runner(spec: Mapping[str, Any]) -> Runner:
     """The runner of the row that ``spec`` describes, on so many cores."""
-    row = Row(**{**spec["row"], "changes": None if spec["row"]["changes"] is None else tuple(spec["row"]["changes"])})
+    row = row_of(spec["row"])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: spec["cores"]])
     if row.stack == "torch":

@@ -17,9 +17,14 @@ PAIRS = (
     ("flux-native", "torch-eager"),
     ("flux-threaded", "torch-eager-injected"),
     ("flux-tuned", "torch-eager-injected"),
+    ("torch-eager", "torch-tuned"),
+    ("torch-eager-injected", "torch-tuned"),
+    ("flux-threaded", "torch-tuned"),
+    ("flux-tuned", "torch-tuned"),
     ("flux-tuned", "flux-threaded"),
     ("torch-eager-injected", "torch-eager"),
     ("flux-cuda", "torch-eager-cuda"),
+    ("torch-eager-cuda", "torch-graph-cuda"),
 )
 """Which ratios a group shows: like with like, and best with best."""
 

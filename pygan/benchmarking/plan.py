@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 Tell = Callable[[int, int, str], None]
 Save = Callable[[Mapping[str, Any]], None]
 
-SERIES_ROWS = ("torch-eager", "torch-eager-injected", "flux", "flux-tuned")
+SERIES_ROWS = ("torch-eager", "torch-eager-injected", "torch-tuned", "flux", "flux-tuned")
 """Rows of the groups at other batch sizes."""
-THREAD_ROWS = ("torch-eager-injected", "flux")
+THREAD_ROWS = ("torch-eager-injected", "torch-tuned", "flux")
 """Rows of the groups on fewer cores."""
+TORCH_ROWS = ("torch-eager-injected", "torch-tuned")
+"""Rows of the largest batch, at which a step of Flux takes a quarter of a minute, and of the groups with caps."""
 FULL_BATCHES = (1, 8, 32, 96, 512)
 """Images a step of ``--full`` besides the recipe's own; 96 is MNIST's last batch, at the recipe's own batch size."""
+LARGEST_BATCH = 2048
+AVX2 = (("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2"))
+"""What keeps torch, oneDNN and MKL from instructions beyond AVX2."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``rows`` at the config's batch; ``images`` a step for the series; ``fewer_cores`` for the thread series."""
+    """``rows`` at the config's batch; ``images`` a step for the series; ``fewer_cores`` for the thread series;
+    ``capped``: also without AVX-512."""
 
     config: Any
     rows: Sequence[str]
@@ -38,6 +44,7 @@ class Plan:
     breakdown: bool = True
     images: Sequence[int] = ()
     fewer_cores: Sequence[int] = ()
+    capped: bool = False
     settings: Settings = field(default_factory=Settings)
 
     @property
@@ -84,7 +91,8 @@ def measure(plan: Plan, tell: Tell | None = None, save: Save | None = None, comm
 def _measure(plan: Plan, report: dict[str, Any], add: Callable[..., None], tell: Tell | None) -> None:
     rows = chosen(plan.rows)
     config, batch = plan.config, plan.config.batch
-    on_cpu = [row for row in rows if row.device == "cpu"]
+    on_cpu = [row for row in rows if row.device == "cpu" and row.precision == "float32"]
+    on_bf16 = [row for row in rows if row.device == "cpu" and row.precision == "bf16"]
     on_cuda = [row for row in rows if row.device == "cuda"]
     with Session(plan.cores, plan.settings, tell) as session:
         if on_cpu:
@@ -98,7 +106,8 @@ def _measure(plan: Plan, report: dict[str, Any], add: Callable[..., None], tell:
             add_breakdown(session, plan, report)
             add([])
         for images in plan.images:
-            series, config_of_series = [row for row in on_cpu if row.name in SERIES_ROWS], config
+            names = TORCH_ROWS if images >= LARGEST_BATCH else SERIES_ROWS
+            series, config_of_series = [row for row in on_cpu if row.name in names], config
             if images != MNIST_LAST:
                 try:
                     config_of_series = config.replace(batch=images)
@@ -107,13 +116,23 @@ def _measure(plan: Plan, report: dict[str, Any], add: Callable[..., None], tell:
                     continue
             add(session.step_group(step_group_name(images), config_of_series, images, series))
         report["thread_settings"] = session.sweep
-    if on_cuda:
+    if on_bf16:
         with Session(plan.cores, plan.settings, tell) as session:
-            add(session.step_group(step_group_name(batch, "cuda"), config, batch, on_cuda, control=True))
+            add(session.step_group(f"{step_group_name(batch)}, bf16", config, batch, on_bf16))
+    if on_cuda:
+        for precision in dict.fromkeys(row.precision for row in on_cuda):
+            name = step_group_name(batch, "cuda") + ("" if precision == "float32" else f", {precision}")
+            with Session(plan.cores, plan.settings, tell) as session:
+                alike = [row for row in on_cuda if row.precision == precision]
+                add(session.step_group(name, config, batch, alike, control=True))
     for cores in plan.fewer_cores:
         fewer = [row for row in on_cpu if row.name in THREAD_ROWS]
         with Session(cores, plan.settings, tell) as session:
             add(session.step_group(step_group_name(batch, cores=cores), config, batch, fewer))
+    if plan.capped:
+        capped = [row.replace(environment=AVX2) for row in on_cpu if row.name in TORCH_ROWS]
+        with Session(plan.cores, plan.settings, tell) as session:
+            add(session.step_group(f"{step_group_name(batch)}, AVX2 only", config, batch, capped))
 
 
 MNIST_LAST = 96
@@ -178,6 +197,9 @@ def add_breakdown(session: Session, plan: Plan, report: dict[str, Any]) -> None:
     if "flux-tuned" in shown:
         losses = process_losses(session, torch_name)
         report["gains"] = session.gains_of_changes(config, ROWS["flux-tuned"], losses)
+    if "torch-tuned" in shown:
+        losses = process_losses(session, torch_name)
+        report["torch_gains"] = session.gains_of_changes(config, ROWS["torch-tuned"], losses)
 
 
 def process_losses(session: Session, name: str) -> Sequence[float]:
@@ -196,4 +218,5 @@ def default_plan(config: Any, rows: Sequence[str] = (), full: bool = False, **se
     plan = Plan(config, names, settings=Settings(**settings))
     if not full:
         return plan
-    return dataclasses.replace(plan, images=FULL_BATCHES, fewer_cores=tuple(range(1, cores)) if cores <= 4 else (1,))
+    fewer = tuple(range(1, cores)) if cores <= 4 else (1,)
+    return dataclasses.replace(plan, images=(*FULL_BATCHES, LARGEST_BATCH), fewer_cores=fewer, capped=True)

@@ -27,10 +27,11 @@ def child_command() -> list[str]:
     return [sys.executable, "-X", "faulthandler=0", "-m", "pygan.benchmarking.child"]
 
 
-def child_environment(cores: int) -> dict[str, str]:
-    """The environment with every library's thread count set to ``cores``, and no thread that waits by spinning."""
+def child_environment(cores: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment with every library's thread count set to ``cores``, no thread that waits by spinning, and
+    ``more``."""
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**os.environ, **dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE", **(more or {})}
 
 
 class RowProcess:
@@ -44,7 +45,7 @@ class RowProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=child_environment(cores),
+            env=child_environment(cores, dict(spec.get("row", {}).get("environment", ()))),
             start_new_session=True,
         )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pygan.errors import ConfigError, PyganError
+from pygan.stacks.fast import CHANGES
 
 TUNED = ("gc", "masks", "norm", "weights", "unused")
 """The changes of ``julia/src/tuned.jl``, in the order in which their gain is reported."""
@@ -22,7 +23,8 @@ class Row:
     ``stack``: ``torch`` or ``flux``. ``randomness`` and ``device`` as in the config. ``precision``: the class of the
     arithmetic, ``float32``, ``tf32`` or ``bf16``. ``pure_julia``: Flux in a Julia without Python, the only way in
     which several Julia threads are timed. ``julia_threads`` and ``blas_threads``: 0 for what the measurement finds
-    best (``best_threads``). ``changes``: of the idiomatic Flux step, by name; None for none.
+    best (``best_threads``). ``changes``: of the idiomatic step, by name; None for none. ``environment``: variables of
+    the row's process, such as caps on the instruction set. ``graph``: steps are replays of a CUDA graph.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Row:
     best_threads: bool = False
     julia_threads: int = 1
     changes: tuple[str, ...] | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    graph: bool = False
 
     def replace(self, **changes: Any) -> Row:
         """A copy with ``changes``."""
@@ -46,6 +50,10 @@ ROWS: Mapping[str, Row] = {
     for row in (
         Row("torch-eager", "torch", "PyTorch as one writes it, noise and dropout from its own generator", "native"),
         Row("torch-eager-injected", "torch", "the same with every random number drawn from the run's key"),
+        Row(
+            "torch-tuned", "torch", "the fast step: the same parameters and draws, computed in faster forms",
+            changes=CHANGES,
+        ),
         Row("flux-native", "flux", "Flux as one writes it, noise and dropout from Julia's own generator", "native"),
         Row("flux", "flux", "Flux on its default of one Julia thread, BLAS on all cores, keyed random numbers"),
         Row(
@@ -56,12 +64,25 @@ ROWS: Mapping[str, Row] = {
             "flux-tuned", "flux", "the same parameters and draws, the step in faster forms, best threads",
             pure_julia=True, best_threads=True, changes=TUNED,
         ),
+        Row(
+            "torch-tuned-bf16", "torch", "the fast step with the products of channels-last layers in bfloat16",
+            precision="bf16", changes=CHANGES,
+        ),
         Row("torch-eager-cuda", "torch", "torch-eager on the GPU", "native", device="cuda"),
+        Row("torch-graph-cuda", "torch", "the fast step as one CUDA graph, draws included", device="cuda", graph=True),
+        Row(
+            "torch-graph-cuda-tf32", "torch", "the same, products in TF32", device="cuda", precision="tf32", graph=True,
+        ),
+        Row(
+            "torch-graph-cuda-bf16", "torch", "the same, networks in bfloat16", device="cuda", precision="bf16",
+            graph=True,
+        ),
         Row("flux-cuda", "flux", "Flux on the GPU, noise and dropout from its own generator", "native", device="cuda"),
     )
 }  # fmt: skip
 
-CPU_ROWS = tuple(name for name, row in ROWS.items() if row.device == "cpu")
+CPU_ROWS = tuple(name for name, row in ROWS.items() if row.device == "cpu" and row.precision == "float32")
+BF16_ROWS = tuple(name for name, row in ROWS.items() if row.device == "cpu" and row.precision == "bf16")
 CUDA_ROWS = tuple(name for name, row in ROWS.items() if row.device == "cuda")
 FLUX_DEFAULT = "flux"
 CONTROL = "torch-eager-injected"

@@ -16,7 +16,7 @@ from pygan.benchmarking.judge_inputs import recorded_like
 from pygan.benchmarking.native_law import faults as law_faults
 from pygan.benchmarking.process import RowProcess, scratch
 from pygan.benchmarking.rounds import Sample, sample_rounds
-from pygan.benchmarking.rows import CONTROL, CONTROL_SUFFIX, TUNED, Row, gap
+from pygan.benchmarking.rows import CONTROL, CONTROL_SUFFIX, Row, gap
 from pygan.benchmarking.statistics import median
 from pygan.benchmarking.verdicts import STEPS, judged, timed_losses
 from pygan.errors import ConfigError, PyganError
@@ -238,7 +238,8 @@ class Session:
         """
         process = self.process(row.name, row)
         process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
-        sets = {str(count): list(TUNED[:count]) for count in range(len(TUNED) + 1)}
+        assert row.changes is not None
+        sets = {str(count): list(row.changes[:count]) for count in range(len(row.changes) + 1)}
 
         def sample(count: str) -> Sample:
             process.ask("changes", changes=sets[count])
@@ -248,9 +249,9 @@ class Session:
             sample(count)
         samples, _, _ = sample_rounds(
             dict.fromkeys(sets, process), sample, self.settings.sweep_rounds + 2, self.settings.seconds,
-            tick=lambda done, total, one: self.tell(done, total, f"changes to Flux's step: the first {one}"),
+            tick=lambda done, total, one: self.tell(done, total, f"changes in {row.name}: the first {one}"),
         )  # fmt: skip
-        process.ask("changes", changes=list(TUNED))
+        process.ask("changes", changes=list(row.changes))
         process.stop()
         entries = []
         for count, changes in sets.items():

@@ -22,6 +22,7 @@ from pygan.data import load
 from pygan.draws import Draws
 from pygan.pictures.grid import grid
 from pygan.recording import header
+from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace, TraceWriter
 from pygan.training import fixed_latent
@@ -32,15 +33,25 @@ class TorchRunner:
 
     def __init__(self, row: Row, cores: int, data: str) -> None:
         self._row, self._cores, self._dataset = row, cores, load(data)
+        self._changes = row.changes
 
     def configure(self, config: Any, images: int, phases: bool) -> None:
         """Build the stack; with ``phases`` the end of the discriminator's update is noted."""
         self._config = config.replace(randomness=self._row.randomness, device=self._row.device, threads=self._cores)
         self._batches = Batches(self._dataset, self._config, images)
-        self.stack = TorchStack(self._config)
+        self.stack = self._stack(self._config)
         self._marks: list[float] = []
         if phases:
             self.stack._recipe = _Marked(self.stack._recipe, self._mark)
+
+    def _stack(self, config: Any) -> TorchStack:
+        if self._row.graph:
+            from pygan.stacks.fast.graph import GraphTorchStack
+
+            return GraphTorchStack(config, self._row.precision)
+        if self._changes is None:
+            return TorchStack(config)
+        return FastTorchStack(config, self._changes, self._row.precision)
 
     def _mark(self) -> None:
         if self._config.device == "cuda":
@@ -54,9 +65,9 @@ class TorchRunner:
         return {
             "stack": "torch",
             "randomness": self._config.randomness,
-            "precision": "tf32" if described["tf32"] or matmul else self._config.dtype,
+            "precision": "tf32" if described["tf32"] or matmul else described.get("precision", self._config.dtype),
             "device": described["device"],
-            "changes": [],
+            "changes": list(self._changes or ()),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else self._cores,
             "torch_threads": torch.get_num_threads(),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
@@ -65,7 +76,7 @@ class TorchRunner:
 
     def first_step(self, folder: Path, reference: Path | None) -> None:
         """The first step of the keyed twin, with the on/off patterns of ``reference`` where one is given."""
-        twin = TorchStack(self._config.replace(randomness="keyed"))
+        twin = self._stack(self._config.replace(randomness="keyed"))
         impose = Trace(reference).record(0).pattern if reference else None
         record = twin.step(self._batches[0], Draws(self._config.seed), CAPTURE, impose=impose)
         with TraceWriter(folder, header(twin, self._dataset, "first step of a benchmark row")) as trace:
@@ -116,7 +127,12 @@ class TorchRunner:
         return {"seconds": seconds, "profile": profiled(self.stack, self._batches.first(repeats), self._config.seed)}
 
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:
-        """``rates``: what this machine does at best; ``law``: is torch's own dropout and noise what it should be."""
+        """``rates``: what this machine does at best; ``law``: is torch's own dropout and noise what it should be;
+        ``changes``: what the fast step changes from now on."""
+        if what == "changes":
+            self._changes = tuple(fields["changes"])
+            self.stack = self._stack(self._config)
+            return {}
         if what == "rates":
             from pygan.benchmarking.torch_operations import rates
 

@@ -84,8 +84,10 @@ def test_other_precisions_and_devices_never_share_a_group(change: dict) -> None:
 
 
 def test_the_rows_of_the_package_fit_together() -> None:
-    for device in ("cpu", "cuda"):
-        assert not unequal(row for row in ROWS.values() if row.device == device)
+    kinds = {(row.device, row.precision) for row in ROWS.values()}
+    assert len(kinds) == 5
+    for kind in kinds:
+        assert not unequal(row for row in ROWS.values() if (row.device, row.precision) == kind)
     with pytest.raises(ConfigError, match="no benchmark row 'flax'; known: torch-eager"):
         chosen(["flux", "flax"])
 

@@ -156,7 +156,7 @@ def test_full_means_the_published_sizes(pygan: Pygan) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["keras"], ["'keras' is no side of a comparison; expected torch, flux (live), recorded"]),
+        (["keras"], ["'keras' is no side of a comparison; expected torch, torch-fast (its fast step)"]),
         (["torch", "no such folder"], ["'no such folder' is no side"]),
         (["torch:tpu", "torch"], ["'torch:tpu' is no side"]),
         (["torch", "torch", "--levels", "0"], ["--levels '0'"]),

@@ -31,7 +31,7 @@ class Live:
     @property
     def can_be_led(self) -> bool:
         """Can patterns and values of another run be imposed on it?"""
-        return bool(self.stack.name == "torch")
+        return self.title.partition("-")[0] == "torch"
 
     def step(self, number: int, capture: Sequence[str] = (), before: State | None = None, **how: Any) -> StepRecord:
         """Step ``number``, from ``before`` (in the stack's dtype) where given; ``how`` is what the stack takes more."""

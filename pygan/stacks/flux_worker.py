@@ -1,7 +1,7 @@
 """The flux worker: a process that owns Julia and never imports torch. Started by ``flux_stack``, not by hand.
 
-JSON lines go between its standard input and output and Julia's ``PyganFlux.serve_descriptors``.
-Whatever Julia or a library prints goes to standard error, so that it cannot be taken for an answer.
+It lets Julia's ``PyganFlux.serve`` answer the JSON lines that come on its standard input; arrays do not pass through
+here. Whatever Julia or a library prints goes to standard error, so that it cannot be taken for an answer.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import json
 import os
 import sys
 import time
+from typing import Any
+
+DIRECT = os.name == "posix"
+"""Julia reads and writes the lines itself, so that PythonCall's conversions need not be compiled at the start. On
+Windows it cannot: there its C library does not know Python's file descriptors."""
 
 
 def main() -> None:
-    """Start Julia and let it answer until standard input ends.
-
-    The first answer says when each part of the start was done, by the clock that all processes share. Julia reads and
-    writes the lines itself: handing each over would first compile PythonCall's conversions.
-    """
+    """Start Julia and answer until standard input ends. The first answer says when each part of the start was done."""
     started = {"process": time.monotonic()}
     requests, replies = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -30,7 +31,20 @@ def main() -> None:
     julia.seval("using PyganFlux")
     started["package"] = time.monotonic()
     ready = json.dumps({"ready": True, "started": started})
-    julia.seval(f"PyganFlux.serve_descriptors({requests}, {replies}, {json.dumps(ready)})")
+    if DIRECT:
+        julia.seval(f"PyganFlux.serve_descriptors({requests}, {replies}, {json.dumps(ready)})")
+    else:
+        _relay(julia.PyganFlux, requests, replies, ready)
+
+
+def _relay(flux: Any, requests: int, replies: int, ready: str) -> None:
+    """Hand each line to Julia and its answer back."""
+    with os.fdopen(requests, "r", encoding="utf-8") as lines, os.fdopen(replies, "w", encoding="utf-8") as answers:
+        files = json.loads(lines.readline())
+        flux.attach(files["request"], files["reply"])
+        print(ready, file=answers, flush=True)
+        for line in lines:
+            print(flux.serve(line), file=answers, flush=True)
 
 
 if __name__ == "__main__":

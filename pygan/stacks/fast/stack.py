@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,12 +43,12 @@ class FastRun(Run):
             return super().call(name, network, x, train=train).float()
 
     def _source(self, stream: str) -> Callable[[tuple[int, ...], float], Tensor]:
-        """Patterns as booleans: the layer brings them to its dtype and memory order at once."""
+        """Patterns in bytes: the layer brings them to its dtype and memory order at once."""
         network = self.network(stream.rpartition("/")[2].partition(".")[0])
         if "memory" not in self._stack.changes or not isinstance(network, nn.Sequential):
             return super()._source(stream)
         device, keep = self._stack.device, self._stack.keep
-        return lambda shape, rate: torch.from_numpy(keep(self.draws, stream, shape, rate)).to(device)
+        return lambda shape, rate: torch.from_numpy(keep(self.draws, stream, shape, rate).view(np.uint8)).to(device)
 
     def _gradients(self, network: str, loss: Tensor) -> None:
         needed = "gradients" in self._stack.changes and self._capture.isdisjoint(("layers", "layer_sketches"))

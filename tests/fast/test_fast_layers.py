@@ -24,6 +24,7 @@ from pygan.stacks.fast.layers import (
     fast_layer,
     fast_network,
 )
+from pygan.stacks.fast.norm import FastBatchNorm1d, FastBatchNorm2d
 from pygan.stacks.fast.patches import PatchConv2d, PatchConvTranspose2d, from_patches, patches
 
 few = settings(max_examples=40, deadline=None)
@@ -140,7 +141,9 @@ def test_what_has_no_special_form_only_changes_its_memory(plain: nn.Module, kind
     assert_same(fast, plain, torch.randn(3, channels, 8, 8, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("layer", [nn.Linear(3, 2), nn.Tanh(), nn.BatchNorm2d(3)], ids=str)
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(3, 2), nn.Tanh(), nn.BatchNorm2d(3, affine=False), nn.BatchNorm1d(3, momentum=None)], ids=str
+)
 def test_other_layers_stay_the_same_objects(layer: nn.Module) -> None:
     assert fast_layer(layer) is layer
 
@@ -148,6 +151,42 @@ def test_other_layers_stay_the_same_objects(layer: nn.Module) -> None:
 def test_a_network_that_is_no_chain_stays_as_it_is() -> None:
     other = nn.ModuleList([nn.Linear(2, 2)])
     assert fast_network(other) is other
+
+
+# --- BatchNorm ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4, 3)], ids=["features", "maps"])
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+def test_batch_norm_and_its_running_statistics(shape: tuple[int, ...], train: bool) -> None:
+    kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
+    plain, other = (kind(5, eps=1e-3, momentum=0.3, dtype=torch.float64) for _ in range(2))
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for layer in (plain, other):
+            layer.weight.copy_(torch.linspace(-1, 2, 5))
+            layer.bias.copy_(torch.linspace(1, -2, 5))
+    fast: Any = fast_layer(other).train(train)
+    assert type(fast) in (FastBatchNorm1d, FastBatchNorm2d) and fast.running_var is other.running_var
+    plain.train(train)
+    for _ in range(3):
+        assert_same(fast, plain, torch.randn(shape, dtype=torch.float64) * 3 + 5)
+    plain(torch.zeros(shape, dtype=torch.float64))  # assert_same calls it once more
+    fast(torch.zeros(shape, dtype=torch.float64))
+    x = torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(fast.and_relu(x), torch.relu(plain(x)))
+
+
+def test_batch_norms_sums_stay_at_rounding_where_torchs_channels_last_ones_do_not() -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(512, 4, 14, 14) + 0.3).contiguous(memory_format=torch.channels_last)
+    layers = {"fast": fast_layer(nn.BatchNorm2d(4, momentum=1.0)), "torch": nn.BatchNorm2d(4, momentum=1.0)}
+    truth = x.double().mean((0, 2, 3))
+    errors = {}
+    for name, layer in layers.items():
+        layer(x)
+        errors[name] = float((layer.running_mean - truth).norm() / truth.norm())
+    assert errors["fast"] < 3e-7 and errors["fast"] < errors["torch"]
 
 
 # --- dropout, and layers computed together -------------------------------------------------------------------

@@ -127,18 +127,23 @@ class _Convolve(torch.autograd.Function):
         by_input = by_weight = None
         channels, outputs = spread.shape[2], back.shape[2]
         if ctx.needs_input_grad[1]:
-            made = space.take((len(spectrum), channels, outputs), gradient)
-            torch.bmm(spread.permute(1, 2, 0), back.transpose(0, 1), out=made)
-            by_weight = (given.kernel_to_products.t() @ made.view(len(spectrum), -1)).t()
-            by_weight = by_weight.reshape(channels, outputs, ctx.kernel, ctx.kernel)
-            space.give(made)
+            by_weight = gradient.new_zeros(ctx.kernel**2, channels * outputs)
+            half = -(-len(spectrum) // 2)  # in two parts: less memory at once, and it fits what the output used
+            for part in (slice(half), slice(half, None)):
+                count = len(spectrum[part])
+                made = space.take((count, channels, outputs), gradient)
+                torch.bmm(spread[:, part].permute(1, 2, 0), back[:, part].transpose(0, 1), out=made)
+                by_weight.addmm_(given.kernel_to_products[part].t(), made.view(count, -1))
+                space.give(made)
+            by_weight = by_weight.t().reshape(channels, outputs, ctx.kernel, ctx.kernel)
+        space.give(spread)
+        ctx.spread = None
         if ctx.needs_input_grad[0]:
             made = space.take((len(spectrum), len(gradient), channels), gradient)
             torch.bmm(back.transpose(0, 1), spectrum.transpose(1, 2), out=made)
             by_input = _from_products(made, given.to_products)
             space.give(made)
-        space.give(spread, back)
-        ctx.spread = None
+        space.give(back)
         return by_input, by_weight, None, None, None, None
 
 

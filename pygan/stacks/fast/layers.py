@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pygan.recipes.dropout import Dropout
 from pygan.stacks.fast import LAYER_CHANGES
 from pygan.stacks.fast.fourier import FourierConvTranspose2d
+from pygan.stacks.fast.norm import FastBatchNorm1d, FastBatchNorm2d, fast_norm
 from pygan.stacks.fast.patches import PatchConv2d, PatchConvTranspose2d
 
 
@@ -81,7 +82,7 @@ class FastSequential(nn.Sequential):
 
 
 def _norm_relu(norm: Any, relu: Any, x: Tensor) -> Tensor:
-    return F.relu_(norm(x))
+    return norm.and_relu(x) if isinstance(norm, FastBatchNorm1d | FastBatchNorm2d) else F.relu_(norm(x))
 
 
 class _LeakyDropout(torch.autograd.Function):
@@ -117,6 +118,8 @@ def _flatten_dense(flatten: Any, dense: Any, x: Tensor) -> Tensor:
 _JOINED: dict[tuple[Any, Any], Any] = {
     (nn.BatchNorm1d, nn.ReLU): _norm_relu,
     (nn.BatchNorm2d, nn.ReLU): _norm_relu,
+    (FastBatchNorm1d, nn.ReLU): _norm_relu,
+    (FastBatchNorm2d, nn.ReLU): _norm_relu,
     (nn.LeakyReLU, FastDropout): _leaky_dropout,
     (nn.Flatten, nn.Linear): _flatten_dense,
 }
@@ -135,6 +138,8 @@ def fast_layer(layer: nn.Module, changes: Collection[str] = LAYER_CHANGES) -> nn
     """The fast form of one layer, with its own parameters; itself where there is none."""
     if type(layer) is Dropout and "memory" in changes:
         return FastDropout(layer.p, layer.scale)
+    if "norm" in changes:
+        layer = fast_norm(layer)
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros":
         return layer
     plain = layer.groups == 1 and set(layer.dilation) == {1}

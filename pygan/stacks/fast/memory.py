@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
+from math import prod
 
-import torch
 from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -24,25 +24,42 @@ def keep_freed_memory() -> bool:
     """
     if sys.platform != "linux":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return bool(mallopt and mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+    libc = ctypes.CDLL(None)
+    mallopt = getattr(libc, "mallopt", None)
+    if mallopt is None:
+        return False
+    libc.malloc_trim(0)  # what came before is not needed again
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def _storage(tensor: Tensor) -> int:
+    """The identity of the memory of ``tensor``, also on a device where it has no address."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 class Workspace:
     """Tensors that one call is done with and the next may overwrite."""
 
     def __init__(self) -> None:
-        self._free: dict[tuple[int, torch.dtype, torch.device], list[Tensor]] = {}
+        self._free: list[Tensor] = []
+        self._lent: dict[int, Tensor] = {}
 
     def take(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A tensor of ``shape``, its values undefined."""
-        count = 1
-        for length in shape:
-            count *= length
-        free = self._free.get((count, like.dtype, like.device))
-        return (free.pop() if free else like.new_empty(count)).view(shape)
+        """A tensor of ``shape``, its values undefined: the smallest free one that fits, if not over twice as large."""
+        count = prod(shape)
+        fitting = [
+            one
+            for one in self._free
+            if count <= one.numel() <= 2 * count and (one.dtype, one.device) == (like.dtype, like.device)
+        ]
+        if fitting:
+            whole = min(fitting, key=Tensor.numel)
+            self._free = [one for one in self._free if one is not whole]
+        else:
+            whole = like.new_empty(count)
+        self._lent[_storage(whole)] = whole
+        return whole[:count].view(shape)
 
     def give(self, *tensors: Tensor) -> None:
-        """Nobody needs ``tensors`` any more; each must be a whole one that :meth:`take` gave."""
-        for one in tensors:
-            self._free.setdefault((one.numel(), one.dtype, one.device), []).append(one.reshape(-1))
+        """Nobody needs ``tensors`` any more, each of them, or that which it is a view of, from :meth:`take`."""
+        self._free += [self._lent.pop(_storage(one)) for one in tensors]

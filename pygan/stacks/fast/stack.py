@@ -90,10 +90,10 @@ class FastTorchStack(TorchStack):
                 f"precision = {precision!r} with dtype {config.dtype}: {' | '.join(PRECISIONS)} of float32"
             )
         self.keep = drawn_in_halves if "masks" in changes else Draws.keep
-        if "workspace" in changes:
-            keep_freed_memory()
         self.changes, self.precision = frozenset(changes), precision
         super().__init__(config)
+        if "workspace" in changes:
+            keep_freed_memory()
 
     def describe(self) -> dict[str, Any]:
         """Versions, threads, device and precision."""

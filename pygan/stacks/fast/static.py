@@ -34,7 +34,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 """``float32``: the config's dtype in every operation, ``tf32``: Float32, but convolutions and matrix products may round
 what they multiply to TF32, ``bf16``: as :class:`~pygan.stacks.fast.stack.FastTorchStack` has it."""
 
-_DIRECT = ("memory", "joined", "gradients")
+_DIRECT = ("memory", "norm", "joined", "gradients")
 _CHANGES = {"float32": (*_DIRECT, "patches", "fourier"), "tf32": _DIRECT, "bf16": _DIRECT}
 """Of :data:`pygan.stacks.fast.CHANGES`. Where tensor cores multiply, torch's own convolutions are fast enough, and
 transforms would spread their rounding. Adam is :class:`~pygan.stacks.fast.device_adam.DeviceAdam`."""

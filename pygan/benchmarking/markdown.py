@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pygan.benchmarking import plots
-from pygan.benchmarking.report import main_group
+from pygan.benchmarking.report import is_plain, main_group
 from pygan.benchmarking.statistics import median
 from pygan.benchmarking.table import group_rows, interval, milliseconds
+from pygan.benchmarking.words import CHANGES, DROPPED, TORCH_CHANGES
 from pygan.files import write_bytes
-
-CHANGES = {
-    "gc": "no garbage collection inside a step, one of the young generation at its end (inside the measured time)",
-    "masks": "dropout masks made in one array by all threads, in place of five copies",
-    "norm": "BatchNorm with relu in two passes over the data, in place of broadcasts that each make an array",
-    "weights": "the convolutions' gradients by weight split over the batch, which NNlib leaves on one Julia thread",
-    "unused": "no gradient that nobody uses",
-}
-"""The changes of ``julia/src/tuned.jl`` in words."""
 
 
 def write_markdown(path: Path, report: Mapping[str, Any]) -> list[Path]:
@@ -44,9 +36,11 @@ def page(report: Mapping[str, Any], pictures: Sequence[Path], path: Path) -> Ite
         yield from _rows_in_words(group)
     yield from _floor(report, shown)
     yield from _breakdown(report, shown)
+    yield from _fast(report)
     yield from _tuned(report)
     yield from _phases(report)
     yield from _series(report, shown)
+    yield from _others(report)
     yield from _rules()
 
 
@@ -175,6 +169,33 @@ def _layers(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _cells(rows)
 
 
+def _fast(report: Mapping[str, Any]) -> Iterator[str]:
+    gains = report.get("torch_gains")
+    if not gains:
+        return
+    yield ""
+    yield "## The fast step of torch, change by change"
+    yield ""
+    yield (
+        "`torch-tuned` keeps parameters, draws and verdict. In random rounds of one process, each line with all "
+        "changes above it; *expected* was written down before it was measured:"
+    )
+    rows = [["change", "expected", "step", "against the line above", "kept"]]
+    before: float | None = None
+    for one in gains:
+        what, expected = TORCH_CHANGES[one["changes"][-1]] if one["changes"] else ("none: the idiomatic step", "")
+        if "median" not in one:
+            rows.append([what, expected, "refused", one["reason"], ""])
+            continue
+        ratio = f"x {one['median'] / before:.3f}" if before else ""
+        rows.append([what, expected, milliseconds(one["median"]), ratio, "yes" if one["changes"] else ""])
+        before = float(one["median"])
+    yield from _cells(rows)
+    yield ""
+    yield "Tried on the way and not kept (measured apart, side by side with the step of the time):"
+    yield from _cells([["change", "expected", "measured"], *map(list, DROPPED)])
+
+
 def _tuned(report: Mapping[str, Any]) -> Iterator[str]:
     sweep, gains = report.get("thread_settings"), report.get("gains")
     if not sweep and not gains:
@@ -227,7 +248,7 @@ def _phases(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _series(report: Mapping[str, Any], shown: Mapping[str, str]) -> Iterator[str]:
-    groups = [group for group in report["groups"] if group["what"] == "step"]
+    groups = [group for group in report["groups"] if is_plain(group)]
     if len(groups) < 2:
         return
     names = list(dict.fromkeys(entry["row"] for group in groups[1:] for entry in group["rows"]))
@@ -245,6 +266,16 @@ def _series(report: Mapping[str, Any], shown: Mapping[str, str]) -> Iterator[str
     for one in report["not_run"]:
         yield ""
         yield f"{one['group']} was not run: {one['reason']}"
+
+
+def _others(report: Mapping[str, Any]) -> Iterator[str]:
+    """Groups of another arithmetic, device or instruction set."""
+    for group in report["groups"]:
+        if group["what"] == "step" and not is_plain(group):
+            yield ""
+            yield f"## {group['group'][0].upper()}{group['group'][1:]}"
+            yield from _group(report, group)
+            yield from _rows_in_words(group)
 
 
 def _rules() -> Iterator[str]:

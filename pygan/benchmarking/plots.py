@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pygan.benchmarking.report import entries, main_group
+from pygan.benchmarking.report import entries, is_plain, main_group
 from pygan.benchmarking.table import share_of_floor
 from pygan.files import atomic_path
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 COLOURS = {
     "torch-eager": "#7fb0d9",
     "torch-eager-injected": "#2563a8",
+    "torch-tuned": "#7a56a6",
+    "torch-tuned-bf16": "#a98cc7",
+    "torch-graph-cuda": "#7a56a6",
     "flux-native": "#f0b184",
     "flux": "#d9722e",
     "flux-threaded": "#b0531a",
@@ -128,7 +131,7 @@ def series(path: Path, report: Mapping[str, Any]) -> bool:
     by_images: dict[str, list[tuple[int, float]]] = {}
     by_cores: dict[str, list[tuple[int, float]]] = {}
     for group, entry in entries(report):
-        if group["device"] != "cpu":
+        if not is_plain(group):
             continue
         rate = group["images"] / entry["median"]
         if group["cores"] == report["cores"]:

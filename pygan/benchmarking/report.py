@@ -117,6 +117,11 @@ def entries(report: Mapping[str, Any], what: str = "step") -> Sequence[tuple[Map
     return [(group, entry) for group in report["groups"] if group["what"] == what for entry in group["rows"]]
 
 
+def is_plain(group: Mapping[str, Any]) -> bool:
+    """Is it a group of whole Float32 steps on the CPU with all its instructions, so that it stands in the series?"""
+    return bool(group["what"] == "step") and group["group"].count(",") <= 1 + (" cores" in group["group"])
+
+
 def main_group(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The first group of whole steps."""
     return next((group for group in report["groups"] if group["what"] == "step"), None)

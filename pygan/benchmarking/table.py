@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pygan.benchmarking.report import is_plain
+
 
 def milliseconds(seconds: float | None) -> str:
     """``251 ms``, with three figures."""
@@ -35,7 +37,7 @@ def threads(entry: Mapping[str, Any]) -> str:
 def share_of_floor(report: Mapping[str, Any], group: Mapping[str, Any], entry: Mapping[str, Any]) -> float | None:
     """The floor's seconds over the row's, where this group's floor is known."""
     floor = report.get("floor")
-    same = group["what"] == "step" and group["cores"] == report["cores"] and group["device"] == "cpu"
+    same = is_plain(group) and group["cores"] == report["cores"]
     if not floor or not same or group["images"] != report["config"]["batch"]:
         return None
     return float(floor["seconds"]) / float(entry["median"])

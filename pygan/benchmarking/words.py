@@ -1,0 +1,41 @@
+"""What the changes of the tuned rows are, in words, and what was expected of them."""
+
+from __future__ import annotations
+
+TORCH_CHANGES = {
+    "memory": ("activations in channels-last memory, which oneDNN's convolutions prefer", "20 to 30 ms less"),
+    "patches": ("convolutions of one-channel images as one product over patches", "20 ms less"),
+    "fourier": (
+        "the 5 x 5 transposed convolution by exact transforms: 121 products for 841 taps",
+        "35 ms less",
+    ),
+    "norm": ("BatchNorm with relu in few passes, its sums in cascades (for exactness)", "no gain"),
+    "joined": ("leaky relu with dropout and flatten with dense in one pass each", "3 ms less"),
+    "gradients": ("no gradient that nobody uses", "4 ms less"),
+    "adam": ("torch's fused Adam with Optimisers.jl's corrections", "10 ms less"),
+    "workspace": ("memory that was freed is kept for the next step in place of page faults", "30 ms less"),
+    "masks": ("dropout patterns drawn by two threads", "4 ms less"),
+}
+"""The changes of :data:`pygan.stacks.fast.CHANGES` in words, and what was expected of each before it was measured, of a
+step of 250 ms."""
+DROPPED = (
+    ("the generator's dense layer computed once for its two calls", "3 ms less", "within noise (0.98 to 1.01)"),
+    ("dropout patterns drawn ahead by a thread while the step computes", "4 ms less", "within noise (0.98 to 1.00)"),
+    ("complex products as 2 x 2 blocks of real ones: 41 larger matrix products", "no change", "8.5 ms in place of 7.0"),
+    ("oneDNN's own gradients of the one-channel layers", "2 ms less", "0.6 or 5.4 ms, as the memory happens to lie"),
+    (
+        "bilinear forms for the 4 x 4 layers of stride 2, by polyphase parts",
+        "no gain: transforms cost what products save",
+        "not built",
+    ),
+)
+"""What was tried and not kept: expected, measured."""
+
+CHANGES = {
+    "gc": "no garbage collection inside a step, one of the young generation at its end (inside the measured time)",
+    "masks": "dropout masks made in one array by all threads, in place of five copies",
+    "norm": "BatchNorm with relu in two passes over the data, in place of broadcasts that each make an array",
+    "weights": "the convolutions' gradients by weight split over the batch, which NNlib leaves on one Julia thread",
+    "unused": "no gradient that nobody uses",
+}
+"""The changes of ``julia/src/tuned.jl`` in words."""

@@ -40,6 +40,7 @@ include("traces.jl")
 include("training.jl")
 include("worker.jl")
 include("tuned.jl")
+include("tuned_convolutions.jl")
 include("bench.jl")
 include("precompile.jl")
 

@@ -10,18 +10,6 @@ float32_only!(::Val) = nothing
 "The arithmetic that the device uses for Float32: `float32` or `tf32`."
 float32_class(::Val) = "float32"
 
-"Serve the wire's requests from `input` on `output` in a Julia without Python: what `train.jl --bench` does."
-function serve_lines(input, output)
-    files = JSON.parse(readline(input))
-    attach(files["request"], files["reply"])
-    println(output, JSON.json(Dict("ready" => true)))
-    flush(output)
-    for line in eachline(input)
-        println(output, Base.invokelatest(serve, line))
-        flush(output)
-    end
-end
-
 "As `configure`, with the changes of `tuned.jl` (none: the idiomatic step whose phases are timed)."
 function answer(worker, ::Val{:bench_configure}, message, arrays)
     BLAS.set_num_threads(message["blas_threads"])

@@ -7,6 +7,8 @@ const CHANGES = (
     "norm",     # BatchNorm and relu in two passes over the data, in place of broadcasts that each make an array
     "weights",  # the convolutions' gradients by weight split over the batch, which NNlib leaves on one thread
     "unused",   # no gradient by the weights of a network that is not updated, nor by the first layer's data
+    "patches",  # convolutions over patches whose channels lie side by side (tuned_convolutions.jl)
+    "leaky",    # leaky relu and dropout in one pass each way, in place of broadcasts of dual numbers
 )
 
 "A config whose step is changed as `changes` says; every field of the config itself is there too."
@@ -47,6 +49,8 @@ struct Plan
     norm::Bool
     weights::Bool
     unused::Bool
+    patches::Bool
+    leaky::Bool
     frozen::Bool
     patterns::Bool
 end
@@ -63,7 +67,8 @@ function call(run::Run{<:Tuned}, name, network, chain, x)
             layer.source[] = has("masks") ? (run.draws, stream) : (dims, rate) -> keep(run.draws, stream, dims, rate)
         end
         patterns = inside && !isdisjoint(run.capture, ("patterns", "patterns:$name"))
-        Plan(has("masks"), has("norm"), has("weights"), has("unused"), run.config.trained[] != network, patterns)
+        forms = has.(("masks", "norm", "weights", "unused", "patches"))
+        Plan(forms..., inside && has("leaky"), run.config.trained[] != network, patterns)
     end
     prefix = "pattern/$name/$network"
     return walked(run, plan, prefix, keys(chain.layers), Tuple(chain.layers), x, !plan.frozen)
@@ -73,11 +78,26 @@ end
 walked(run, plan, prefix, ::Tuple{}, ::Tuple{}, x, data) = x
 function walked(run, plan, prefix, names::Tuple, layers::Tuple, x, data)
     y = fast(first(layers), x, plan, data)
-    ignore_derivatives() do
-        name = first(names)
-        plan.patterns && haskey(TUNED_KINKS, name) && record!(run, "$prefix.$(TUNED_KINKS[name])", Array(y .> 0))
-    end
+    pattern!(run, plan, prefix, first(names), y)
     return walked(run, plan, prefix, Base.tail(names), Base.tail(layers), y, false)
+end
+
+"A leaky relu with the dropout after it; the recipe has no other function before a dropout."
+function walked(run, plan, prefix, names::Tuple, layers::Tuple{Function,DrawnDropout,Vararg}, x::Array, data)
+    rest = Base.tail(Base.tail(names)), Base.tail(Base.tail(layers))
+    if plan.leaky
+        pattern!(run, plan, prefix, first(names), x)
+        mask = ignore_derivatives(() -> mask_of(layers[2], x, plan))
+        y = leaky_dropped(x, mask, eltype(x)(Float32(run.config.leaky_slope)))
+        return walked(run, plan, prefix, rest..., y, false)
+    end
+    z = fast(layers[1], x, plan, data)
+    pattern!(run, plan, prefix, first(names), z)
+    return walked(run, plan, prefix, rest..., fast(layers[2], z, plan, data), false)
+end
+
+pattern!(run, plan, prefix, name, y) = ignore_derivatives() do
+    plan.patterns && haskey(TUNED_KINKS, name) && record!(run, "$prefix.$(TUNED_KINKS[name])", Array(y .> 0))
 end
 
 fast(layer, x, plan, data) = layer(x)
@@ -87,11 +107,13 @@ fast(layer, x, plan, data) = layer(x)
 function fast(layer::DrawnDropout, x::Array{T}, plan, data) where {T}
     plan.masks || return layer(x)
     NNlib.within_gradient(x) || return x
-    mask = ignore_derivatives() do
-        draws, stream = layer.source[]
-        scaled_mask(T, draws, stream, size(x), layer.p, layer.scale)
-    end
-    return x .* mask
+    return x .* ignore_derivatives(() -> mask_of(layer, x, plan))
+end
+
+function mask_of(layer, x::Array{T}, plan) where {T}
+    plan.masks || return T.(layer.source[](size(x), layer.p)) .* T(layer.scale)
+    draws, stream = layer.source[]
+    return scaled_mask(T, draws, stream, size(x), layer.p, layer.scale)
 end
 
 "`T.(keep(draws, stream, dims, rate)) .* T(scale)`, the same bits, in one array and by all threads."
@@ -114,6 +136,9 @@ function scaled_mask(::Type{T}, draws::Draws, stream, dims, rate, scale) where {
     end
     return out
 end
+
+as_array(x::Array) = x
+as_array(x::AbstractArray) = Array(x)
 
 "`work(part)` on contiguous parts of `1:count`, one a Julia thread."
 function in_parts(work, count)
@@ -206,30 +231,68 @@ function ChainRulesCore.rrule(::typeof(norm_relu), x::Array{T}, γ, β, layer) w
     return y, pullback
 end
 
+# --- leaky relu with dropout ---------------------------------------------------------------------------------
+
+function leaky_dropped(x::Array{T}, mask, slope) where {T}
+    y = similar(x)
+    in_parts(length(x)) do places
+        @inbounds @simd ivdep for i in places
+            y[i] = ifelse(x[i] > 0, x[i], slope * x[i]) * mask[i]
+        end
+    end
+    return y
+end
+
+function ChainRulesCore.rrule(::typeof(leaky_dropped), x::Array{T}, mask, slope) where {T}
+    function pullback(Δ)
+        dy, dx = as_array(unthunk(Δ)), similar(x)
+        in_parts(length(x)) do places
+            @inbounds @simd ivdep for i in places
+                dx[i] = dy[i] * mask[i] * ifelse(x[i] > 0, one(T), slope)
+            end
+        end
+        return NoTangent(), dx, NoTangent(), NoTangent()
+    end
+    return leaky_dropped(x, mask, slope), pullback
+end
+
 # --- convolutions --------------------------------------------------------------------------------------------
 
 function fast(layer::Union{Conv,ConvTranspose}, x::Array, plan, data)
-    (plan.weights || plan.unused) || return layer(x)
+    (plan.weights || plan.unused || plan.patches) || return layer(x)
     transposed = layer isa ConvTranspose
     dims = ignore_derivatives(() -> transposed ? Flux.conv_transpose_dims(layer, x) : Flux.conv_dims(layer, x))
     wants = (data=!(plan.unused && data), weight=!(plan.unused && plan.frozen))
-    z = convolved(x, layer.weight, dims, transposed, wants, plan.weights)
+    z = convolved(x, layer.weight, dims, transposed, wants, plan)
     return NNlib.bias_act!(layer.σ, z, Flux.conv_reshape_bias(layer))
 end
 
-convolved(x, weight, dims, transposed, wants, split) =
-    transposed ? NNlib.∇conv_data(x, weight, dims) : NNlib.conv(x, weight, dims)
+convolved(x, weight, dims, transposed, wants, plan) = first(with_products(x, weight, dims, transposed, plan))
 
-function ChainRulesCore.rrule(::typeof(convolved), x, weight, dims, transposed, wants, split)
+"The result, and the products by which its gradient goes on to the data and to the weight."
+function with_products(x, weight, dims, transposed, plan)
+    if plan.patches && serves(dims)
+        patches = Patches(dims)
+        matrix = as_matrix(weight, patches)
+        y = transposed ? to_wide(x, matrix, patches) : to_narrow(x, matrix, patches)
+        back(dy) = transposed ? to_narrow(dy, matrix, patches) : to_wide(dy, matrix, patches)
+        return y, back, (wide, narrow) -> by_weight(wide, narrow, patches)
+    end
+    y = transposed ? NNlib.∇conv_data(x, weight, dims) : NNlib.conv(x, weight, dims)
+    onwards(dy) = transposed ? NNlib.conv(dy, weight, dims) : NNlib.∇conv_data(dy, weight, dims)
+    filter = plan.weights ? split_filter_gradient : NNlib.∇conv_filter
+    return y, onwards, (wide, narrow) -> filter(wide, narrow, dims)
+end
+
+function ChainRulesCore.rrule(::typeof(convolved), x, weight, dims, transposed, wants, plan)
+    y, onwards, filter = with_products(x, weight, dims, transposed, plan)
     function pullback(Δ)
-        dy = Array(unthunk(Δ))
-        dx = wants.data ? (transposed ? NNlib.conv(dy, weight, dims) : NNlib.∇conv_data(dy, weight, dims)) : ZeroTangent()
-        wide, narrow = transposed ? (dy, x) : (x, dy)
-        by_weight = split ? split_filter_gradient : NNlib.∇conv_filter
-        dw = wants.weight ? by_weight(wide, narrow, dims) : ZeroTangent()
+        dy = as_array(unthunk(Δ))
+        dx = wants.data ? onwards(dy) : ZeroTangent()
+        dw = wants.weight ? (transposed ? filter(dy, x) : filter(x, dy)) : ZeroTangent()
         return NoTangent(), dx, dw, NoTangent(), NoTangent(), NoTangent(), NoTangent()
     end
-    return convolved(x, weight, dims, transposed, wants, split), pullback
+    return y, pullback
 end
 
 "`NNlib.∇conv_filter`, a part of the images on each Julia thread, the parts' sums added in order."

@@ -29,6 +29,24 @@ function serve(request::AbstractString)
     end
 end
 
+"""
+Serve the wire's requests from `input` on `output` until `input` ends. The first line names the two files; `ready`, a
+JSON object, is the answer to it.
+"""
+function serve_lines(input::IO, output::IO, ready="{\"ready\": true}")
+    files = JSON.parse(readline(input))
+    attach(files["request"], files["reply"])
+    println(output, ready)
+    flush(output)
+    for line in eachline(input)
+        println(output, Base.invokelatest(serve, line))
+        flush(output)
+    end
+end
+
+"As above, on two open file descriptors, without a Julia task."
+serve_descriptors(input, output, ready) = serve_lines(fdio(input), fdio(output), ready)
+
 function received(worker::Worker, table)
     isempty(table) && return Dict{String,Any}()
     mapped = Mmap.mmap(worker.request, Vector{UInt8}, filesize(worker.request); shared=true)

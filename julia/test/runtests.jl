@@ -71,6 +71,43 @@ end
     @test out["pattern/generator/generator.relu1"] == (out["activation/generator/generator.relu1"] .> 0)
 end
 
+@testset "each faster form of the step gives the idiomatic step ($change)" for change in (PyganFlux.CHANGES..., "all")
+    changes = change == "all" ? collect(PyganFlux.CHANGES) : [change]
+    words = ("logits", "gradients", "patterns", "state")
+    config = narrow(; dtype="float64")
+    plain, tuned = FluxStack(config), FluxStack(PyganFlux.Tuned(config, changes))
+    for step in 0:2
+        expected, found = step!(plain, images(4), Draws(0, step), words), step!(tuned, images(4), Draws(0, step), words)
+        @test keys(expected) == keys(found)
+        @test all(isapprox(found[key], expected[key]; rtol=1e-8, atol=1e-13) for key in keys(expected))
+        @test all(found[key] == expected[key] for key in keys(expected) if startswith(key, "pattern/"))
+    end
+end
+
+@testset "forms that do the same operations give the same bits ($change)" for change in ("masks", "leaky")
+    plain, tuned = FluxStack(narrow()), FluxStack(PyganFlux.Tuned(narrow(), [change]))
+    for step in 0:2
+        @test step!(plain, images(4), Draws(0, step), ("state",)) == step!(tuned, images(4), Draws(0, step), ("state",))
+    end
+end
+
+@testset "products over patches are NNlib's ($T, stride $stride, padding $padding, flipped $flipkernel)" for
+    T in (Float32, Float64), stride in (1, 2, (2, 1)), padding in (0, 1, (2, 1, 0, 3)), flipkernel in (false, true)
+    NNlib = PyganFlux.NNlib
+    # 200 images are more than a block a thread (64 of these small ones) and no multiple of it
+    x, weight = randn(T, 9, 8, 3, 200), randn(T, 4, 3, 3, 5)
+    dims = NNlib.DenseConvDims(size(x), size(weight); stride, padding, flipkernel)
+    y = NNlib.conv(x, weight, dims)
+    @test PyganFlux.serves(dims)
+    patches = PyganFlux.Patches(dims)
+    matrix = PyganFlux.as_matrix(weight, patches)
+    close(a, b) = isapprox(a, b; rtol=100 * eps(T))
+    @test PyganFlux.as_weight(matrix, patches) == weight
+    @test close(PyganFlux.to_narrow(x, matrix, patches), y)
+    @test close(PyganFlux.to_wide(y, matrix, patches), NNlib.∇conv_data(y, weight, dims))
+    @test close(PyganFlux.by_weight(x, y, patches), NNlib.∇conv_filter(x, y, dims))
+end
+
 @testset "the order of an epoch is drawn once and is the draw" begin
     draws = Draws(4)
     expected = permutation(PyganFlux.at(draws, 2), "shuffle", 10)

@@ -39,7 +39,8 @@ def judge(folder: Path, images: int, cores: int) -> Verdict:
     """The verdict on the first step stored at ``folder``. Raises ``TraceError`` if it cannot be read."""
     trace = Trace(folder)
     record, config = trace.record(0), config_from_dict(trace.header.config)
-    lowered = trace.header.environment.get("stack", {}).get("precision", "float32")
+    described = trace.header.environment.get("stack")  # a torch row's own facts; Flux rows put theirs beside its name
+    lowered = described.get("precision", "float32") if isinstance(described, Mapping) else "float32"
     if lowered in UNITS:
         twin = config.replace(device="cpu", threads=cores, randomness="keyed")
         return _lowered(lowered, record, twin, Batches(load(trace.header.data["name"]), twin, images)[0])

@@ -19,6 +19,12 @@ TORCH_CHANGES = {
 """The changes of :data:`pygan.stacks.fast.CHANGES` in words, and what was expected of each before it was measured, of a
 step of 250 ms."""
 DROPPED = (
+    (
+        "plain `torch.compile` of both networks",
+        "faster between convolutions",
+        "1.4 times slower than eager: convolutions cost the same, and inductor draws dropout by a scalar generator, so "
+        "that the graphs which hold it take 3 times what `bernoulli_` and its neighbours took",
+    ),
     ("the generator's dense layer computed once for its two calls", "3 ms less", "within noise (0.98 to 1.01)"),
     ("dropout patterns drawn ahead by a thread while the step computes", "4 ms less", "within noise (0.98 to 1.00)"),
     ("complex products as 2 x 2 blocks of real ones: 41 larger matrix products", "no change", "8.5 ms in place of 7.0"),
@@ -37,5 +43,7 @@ CHANGES = {
     "norm": "BatchNorm with relu in two passes over the data, in place of broadcasts that each make an array",
     "weights": "the convolutions' gradients by weight split over the batch, which NNlib leaves on one Julia thread",
     "unused": "no gradient that nobody uses",
+    "patches": "convolutions as products over patches whose channels lie side by side, small images several at once",
+    "leaky": "leaky relu and dropout in one pass each way by all threads, in place of broadcasts of dual numbers",
 }
 """The changes of ``julia/src/tuned.jl`` in words."""

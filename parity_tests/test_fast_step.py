@@ -6,7 +6,10 @@ Everything here holds :class:`~pygan.stacks.fast.stack.FastTorchStack` to record
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 from compared_runs import config, load_or_skip, recorded, schedule_of, torch_like
@@ -14,15 +17,65 @@ from planted import score, torch_faults
 from planted.fault import Fault
 
 from pygan.draws import Draws
-from pygan.parity.bands import float32_band
+from pygan.parity.bands import EARLY_LOSS, float32_band
 from pygan.parity.compare import compare_records
 from pygan.parity.judge import judge_step
 from pygan.parity.locate import diagnose
-from pygan.parity.sides import Live, Recorded, Together, referee_of
+from pygan.parity.sides import Live, Pair, Recorded, Together, referee_of
+from pygan.stacks.fast import layers
 from pygan.stacks.fast.stack import FastTorchStack
 
 CAPTURE = ("logits", "gradients", "patterns", "state")
-"""What keeps the layers computed together, as in a training."""
+"""With on/off patterns, which are read behind each relu and leaky relu, so that those are computed by themselves."""
+JOINED = ("logits", "gradients", "state")
+"""What leaves layers computed together, as in a training."""
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often layers were computed together, by the function that does it."""
+    counts: Counter[str] = Counter()
+
+    def counted(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            counts[function.__name__] += 1
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(layers, "_JOINED", {pair: counted(function) for pair, function in layers._JOINED.items()})
+    return counts
+
+
+@pytest.mark.parametrize("name", ["flux-narrow-float64", "flux-narrow-float32", "flux-narrow-as-printed"])
+def test_recorded_narrow_steps_with_layers_computed_together(name: str, joined: Counter[str]) -> None:
+    """As in a training: nothing is imposed, which no step of the narrow recordings needs."""
+    trace = recorded(name)
+    stack, images = torch_like(trace, FastTorchStack), schedule_of(trace)
+    referee = torch_like(trace, dtype="float64") if stack.config.dtype == "float32" else None
+    steps = range(trace.training_steps)
+    for step in steps:
+        theirs, before = trace.record(step), trace.state_before(step)
+        stack.load_state(before)
+        mine = stack.step(images[step], Draws(stack.config.seed).at(step), JOINED)
+        theirs = replace(theirs, pattern={}, activation={}, activation_gradient={}, mode={})
+        side = None if referee is None else Live(referee, load_or_skip(trace.header.data["name"], len(images.images)))
+        judged = judge_step(Pair(step, before, mine, theirs, {}), side, stack.rules())
+        assert all(one.ok for one in judged), "\n".join(str(one) for one in judged if not one.ok)
+        assert len(judged) > 60
+    dense, leaky, norms = (joined[name] for name in ("_flatten_dense", "_leaky_dropout", "_norm_relu"))
+    assert dense == 3 * len(steps) and leaky == 6 * len(steps) and norms >= 3 * len(steps)
+
+
+def test_full_width_float32_trains_as_flux_did_with_layers_computed_together(joined: Counter[str]) -> None:
+    """Losses of the first free steps, in which every gradient of the joined layers has had its say."""
+    trace = recorded("flux-full-digits")
+    stack, images = torch_like(trace, FastTorchStack), schedule_of(trace)
+    for step in range(4):
+        mine, theirs = stack.step(images[step], Draws(0).at(step)), trace.record(step)
+        for difference in compare_records(mine, theirs, kinds=("loss",)):
+            assert EARLY_LOSS.admits(difference), f"step {step}: {difference}"
+    assert joined["_leaky_dropout"] == 24 and joined["_norm_relu"] == 24
 
 
 @pytest.mark.parametrize("name", ["flux-narrow-float64", "flux-narrow-float32", "flux-narrow-as-printed"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from compared_runs import load_or_skip, recorded, torch_like
 
 from pygan.parity.bands import PictureBand, picture_band
 from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN, judge
 from pygan.pictures import grid, split
 from pygan.records import StepRecord
+from pygan.stacks.fast.stack import FastTorchStack
+from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 from pygan.training import train
 
@@ -21,23 +24,27 @@ def committed_band() -> PictureBand:
     return band
 
 
-def torch_pictures(trace: Trace, steps: int, every: int, **changes: object) -> list[StepRecord]:
+def torch_pictures(
+    trace: Trace, steps: int, every: int, kind: type[TorchStack] = TorchStack, **changes: object
+) -> list[StepRecord]:
     data = load_or_skip(trace.header.data["name"])
     assert data.sha256 == trace.header.data["sha256"]
-    made = train(torch_like(trace, **changes), data, steps, picture_every=every)
+    made = train(torch_like(trace, kind, **changes), data, steps, picture_every=every)
     return [record for record in made if record.pictures]
 
 
-def test_torch_draws_the_pictures_of_recorded_flux_on_digits() -> None:
+@pytest.mark.parametrize("kind", [TorchStack, FastTorchStack])
+def test_torch_draws_the_pictures_of_recorded_flux_on_digits(kind: type[TorchStack]) -> None:
     trace, band = recorded("flux-full-digits"), committed_band()
-    verdict = judge(torch_pictures(trace, 21, 10), list(trace), band)
+    verdict = judge(torch_pictures(trace, 21, 10, kind), list(trace), band)
     assert verdict.verdict == AGREE, verdict.reason
     assert verdict.agreed_until >= 20
 
 
-def test_torch_draws_the_pictures_of_recorded_flux_on_mnist() -> None:
+@pytest.mark.parametrize("kind", [TorchStack, FastTorchStack])
+def test_torch_draws_the_pictures_of_recorded_flux_on_mnist(kind: type[TorchStack]) -> None:
     trace = recorded("flux-full-mnist")
-    verdict = judge(torch_pictures(trace, 7, 6), list(trace), committed_band())
+    verdict = judge(torch_pictures(trace, 7, 6, kind), list(trace), committed_band())
     assert verdict.verdict == AGREE, verdict.reason
 
 

@@ -45,6 +45,8 @@ def words(seed: int, stream: str, step: int, count: int, first: int = 0) -> np.n
         if not 0 <= value <= _MASK64:
             raise ConfigError(f"{name} must lie in 0 .. 2^64 - 1, got {value}")
     key = np.array([seed, stream_id(stream)], dtype=np.uint64)
+    if first % 4:
+        raise ConfigError(f"words come in blocks of 4: the first one asked for must be a multiple of 4, got {first}")
     counter = np.array([first // 4, step, 0, 0], dtype=np.uint64)
     return np.asarray(np.random.Philox(key=key, counter=counter).random_raw(count))
 

@@ -109,8 +109,10 @@ def without_closing(run: Run, total: int) -> Run:
 
 
 def live_title(stack: Any) -> str:
-    """``PyTorch 2.13.0 (live)`` or ``Flux 0.16.9 (live)``."""
-    return f"{_versioned(stack.name, stack.describe())} (live)"
+    """``PyTorch 2.13.0 (live)``, ``PyTorch 2.13.0 (live, fast step)`` or ``Flux 0.16.9 (live)``."""
+    described = stack.describe()
+    form = described.get("step", "idiomatic")
+    return f"{_versioned(stack.name, described)} (live{'' if form == 'idiomatic' else f', {form} step'})"
 
 
 def recorded_title(trace: Trace) -> str:

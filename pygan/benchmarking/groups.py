@@ -9,7 +9,7 @@ from typing import Any
 from pygan.benchmarking.rounds import Sample, per_step
 from pygan.benchmarking.rows import CONTROL, CONTROL_SUFFIX, Row, mislabelled, unequal
 from pygan.benchmarking.statistics import median, ratio
-from pygan.benchmarking.verdicts import Verdict, combined, timed_losses, to_dict
+from pygan.benchmarking.verdicts import Verdict, as_judged, combined, timed_losses, to_dict
 from pygan.errors import ConfigError
 
 PAIRS = (
@@ -44,6 +44,8 @@ class Measured:
     after: Mapping[str, Any] = field(default_factory=dict)
     first_step: Verdict = field(default_factory=lambda: Verdict("not run", "no first step was judged"))
     law: Sequence[str] = ()
+    first_loss: float | None = None
+    """Losses of the judged first step, summed; a keyed row's first timed step must have them too."""
     start_seconds: float = 0.0
     warmup: Mapping[str, Any] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
@@ -128,6 +130,8 @@ def _entry(
         losses = [sample["losses"] for sample in one.samples]
         worst, wrong = timed_losses(losses, None if native else reference[1], reference[0])
         faults += wrong
+        if not native and one.first_loss is not None:
+            faults += as_judged([sample["losses"][0] for sample in one.samples], one.first_loss, one.row.precision)
     verdict = combined(one.first_step, list(dict.fromkeys(faults)), native)
     values = per_step(one.samples, key) if one.samples else []
     steps = sum(len(sample["seconds"]) for sample in one.samples)

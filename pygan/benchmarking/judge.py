@@ -103,8 +103,8 @@ def _held_to_the_referee(record: StepRecord, config: Any, batch: np.ndarray) -> 
 UNITS = {"bf16": 2.0**-8, "tf32": 2.0**-11}
 """Unit roundoff of lowered precisions."""
 LOWERED_BAND = 4
-"""Units that such a row's losses and logits (absolute) and gradients (relative) may be from the referee; bf16 was measured
-2 units off at most, at the published size. For a gradient of one element, whose terms cancel, the band is absolute."""
+"""Units that such a row's losses and logits (absolute) and gradients (relative) may be from the referee; bf16 was
+measured 2 units off at most, at the published size. A gradient of one element, whose terms cancel, is held so too."""
 LOWERED_FLIPS = 1e-2
 """Share of units of a network whose sign may differ from the Float32 step's; measured 1.1e-3 in bf16."""
 

@@ -29,8 +29,10 @@ TORCH_ROWS = ("torch-eager-injected", "torch-tuned")
 FULL_BATCHES = (1, 8, 32, 96, 512)
 """Images a step of ``--full`` besides the recipe's own; 96 is MNIST's last batch, at the recipe's own batch size."""
 LARGEST_BATCH = 2048
+MAIN_EFFORT = 3.0
+"""How many times as long the main group is sampled: it has the most rows and carries the ratios."""
 AVX2 = (("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2"))
-"""What keeps torch, oneDNN and MKL from instructions beyond AVX2."""
+"""What keeps torch, oneDNN and (on Intel processors) MKL from instructions beyond AVX2."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _measure(plan: Plan, report: dict[str, Any], add: Callable[..., None], tell:
     on_cuda = [row for row in rows if row.device == "cuda"]
     with Session(plan.cores, plan.settings, tell) as session:
         if on_cpu:
-            add(session.step_group(step_group_name(batch), config, batch, on_cpu))
+            add(session.step_group(step_group_name(batch), config, batch, on_cpu, effort=MAIN_EFFORT))
         report["thread_settings"] = session.sweep
         parts = [row for row in on_cpu if row.name in PHASE_ROWS]
         if plan.phases and parts:

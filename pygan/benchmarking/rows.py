@@ -65,7 +65,7 @@ ROWS: Mapping[str, Row] = {
             pure_julia=True, best_threads=True, changes=TUNED,
         ),
         Row(
-            "torch-tuned-bf16", "torch", "the fast step with the products of channels-last layers in bfloat16",
+            "torch-tuned-bf16", "torch", "the fast step under autocast to bfloat16",
             precision="bf16", changes=CHANGES,
         ),
         Row("torch-eager-cuda", "torch", "torch-eager on the GPU", "native", device="cuda"),
@@ -148,6 +148,10 @@ def mislabelled(row: Row, facts: Mapping[str, Any], cores: int) -> list[str]:
         for name, value in wanted.items()
         if facts.get(name) != value
     ]
+    capped = dict(row.environment).get("ATEN_CPU_CAPABILITY", "").upper()
+    capability = str(facts.get("described", {}).get("cpu_capability", ""))
+    if capped and capability != capped:
+        faults.append(f"torch computes with {capability or 'unknown'} instructions, the row claims {capped}")
     if (facts.get("device") == "cpu") != (row.device == "cpu"):
         faults.append(f"it ran on {facts.get('device')!r}, the row claims {row.device!r}")
     for kind in ("torch_threads", "julia_threads", "blas_threads", "gc_threads"):

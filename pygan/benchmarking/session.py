@@ -20,11 +20,14 @@ from pygan.benchmarking.rows import CONTROL, CONTROL_SUFFIX, Row, gap
 from pygan.benchmarking.statistics import median
 from pygan.benchmarking.verdicts import STEPS, judged, timed_losses
 from pygan.errors import ConfigError, PyganError
+from pygan.traces import Trace
 
 PHASES = ("generate", "draws", "data", "picture")
 PHASE_ROWS = ("torch-eager-injected", "flux")
 """The rows whose steps are also timed in parts."""
 PHASE_REPEATS = 5
+FOR_GOOD = frozenset({"workspace"})
+"""Changes of a row that act on its whole process and cannot be undone."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,20 @@ class Session:
     # --- groups ----------------------------------------------------------------------------------------------
 
     def step_group(
-        self, name: str, config: Any, images: int, rows: Sequence[Row], *, phases: bool = False, control: bool = True
+        self,
+        name: str,
+        config: Any,
+        images: int,
+        rows: Sequence[Row],
+        *,
+        phases: bool = False,
+        control: bool = True,
+        effort: float = 1.0,
     ) -> list[dict[str, Any]]:
-        """The group of whole steps; with ``phases`` those of the two updates in its place."""
+        """The group of whole steps; with ``phases`` those of the two updates in its place. ``effort``: how many times
+        as long as the settings say it is sampled."""
         measured, not_run = self._ready(name, config, images, rows, phases, control)
-        found, stopped = self._sampled(name, measured, lambda label: self._steps(label))
+        found, stopped = self._sampled(name, measured, lambda label: self._steps(label), effort)
         about = {"config": config.to_dict(), "images": images, "steps": self.settings.steps}
         make = functools.partial(make_group, cores=self.cores, stopped=stopped)
         if not phases:
@@ -166,23 +178,24 @@ class Session:
             process.ask("first_step", folder=str(trace), reference=str(recorded or ""))
             process.stop()
             verdict = judged(trace, images, self.cores)
+            first_loss = sum(float(value) for value in Trace(trace).record(0).loss.values())
         law = law_faults(process.ask("law"), config.dropout) if row.randomness == "native" else []
         again = process.ask("steps", count=2)["seconds"]
         reset = machine.reset_peak(process.pid)
         process.stop()
-        one = Measured(self._settled(row), before, first_step=verdict, law=law)
+        one = Measured(self._settled(row), before, first_step=verdict, law=law, first_loss=first_loss)
         one.start_seconds = self._start_seconds[label]
         one.warmup = {"first_step": first[0], "then": again}
         one.peak_from = "after warm-up" if reset else "start"
         return one
 
     def _sampled(
-        self, name: str, measured: Mapping[str, Measured], sample: Callable[[str], Sample]
+        self, name: str, measured: Mapping[str, Measured], sample: Callable[[str], Sample], effort: float = 1.0
     ) -> tuple[dict[str, Measured], bool]:
         shown = {label: one for label, one in measured.items() if one.first_step.shows_time}
         processes = {label: self._processes[label] for label in shown}
         samples, idle, stopped = sample_rounds(
-            processes, sample, self.settings.rounds, self.settings.seconds,
+            processes, sample, self.settings.rounds, effort * self.settings.seconds,
             tick=lambda done, total, row: self.tell(done, total, f"{name}: {row}"),
         )  # fmt: skip
         for label, one in shown.items():
@@ -231,28 +244,31 @@ class Session:
         self._threads = (best["julia_threads"], best["blas_threads"])
 
     def gains_of_changes(self, config: Any, row: Row, reference: Sequence[float] | None) -> list[dict[str, Any]]:
-        """Median step with the first 0, 1, ... changes of the tuned row, in random rounds of one process.
+        """Median step with the first 0, 1, ... changes of the tuned row, in random rounds.
 
+        Sets with a change that acts for good run in a process of their own.
         The losses of every step are held to ``reference``, those of a verified keyed row; a set of changes that
         leaves the band shows no time but the fault.
         """
-        process = self.process(row.name, row)
-        process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
         assert row.changes is not None
         sets = {str(count): list(row.changes[:count]) for count in range(len(row.changes) + 1)}
+        processes = {count: self._of_changes(row, changes) for count, changes in sets.items()}
+        for process in processes.values():
+            process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
 
         def sample(count: str) -> Sample:
-            process.ask("changes", changes=sets[count])
-            return process.ask("steps", count=2)
+            processes[count].ask("changes", changes=sets[count])
+            return processes[count].ask("steps", count=2)
 
         for count in sets:
             sample(count)
+            processes[count].stop()
         samples, _, _ = sample_rounds(
-            dict.fromkeys(sets, process), sample, self.settings.sweep_rounds + 2, self.settings.seconds,
+            processes, sample, self.settings.sweep_rounds + 2, self.settings.seconds,
             tick=lambda done, total, one: self.tell(done, total, f"changes in {row.name}: the first {one}"),
         )  # fmt: skip
-        process.ask("changes", changes=list(row.changes))
-        process.stop()
+        for process in processes.values():
+            process.stop()
         entries = []
         for count, changes in sets.items():
             _, faults = timed_losses([one["losses"] for one in samples[count]], reference, "the keyed torch row")
@@ -262,6 +278,13 @@ class Session:
             verdict = "differs" if faults else "agree"
             entries.append({"changes": changes, "verdict": verdict, "reason": "; ".join(faults), **shown})
         return entries
+
+    def _of_changes(self, row: Row, changes: Sequence[str]) -> RowProcess:
+        """A process in which no other changes than ``changes`` have happened for good."""
+        if not FOR_GOOD & set(row.changes or ()):
+            return self.process(row.name, row)
+        kind = "changed for good" if FOR_GOOD & set(changes) else "as it starts"
+        return self.process(f"{row.name}, {kind}", row.replace(changes=()))
 
 
 def _with_generator(sample: Sample) -> Sample:

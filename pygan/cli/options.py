@@ -35,6 +35,8 @@ class StepForm(StrEnum):
 def stack_name(stack: str, step: StepForm | None, device: str) -> str:
     """The stack with that form of the step; None is fast on the CPU, and idiomatic on CUDA, where no fast step has
     been proved on hardware yet. Raises ``ConfigError`` where a stack has no such form."""
+    if stack.startswith("torch-"):
+        raise ConfigError(f"--stack {stack}: here it is --stack torch with --step {stack.removeprefix('torch-')}")
     if stack != "torch":
         if step not in (None, StepForm.idiomatic):
             raise ConfigError(f"--step {step} is a form of torch's step; --stack {stack} has none")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pygan.parity.sides import Side
 
 SIDES = (
-    "torch, torch-fast (its fast step), torch-graph (that as a CUDA graph), flux (live), recorded (real Flux from a "
-    "shipped trace), a live one with :cuda, or a trace's folder"
+    "torch, torch-fast (its fast step), torch-graph (that as a CUDA graph, where nothing but losses is recorded), flux "
+    "(live), recorded (real Flux from a shipped trace), a live one with :cuda, or a trace's folder"
 )
 DEFAULT_STEPS = 8
 

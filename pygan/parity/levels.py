@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pygan.errors import ConfigError
 from pygan.parity.free_run import AGREE, DIFFERS, NOT_RUN
 from pygan.parity.init_laws import check_initial, check_steps
 from pygan.parity.learning import NEVER_UPDATED, LearningCheck, NetworkLearning, PictureLearning, learning_gate
@@ -77,7 +78,11 @@ def init_law_rows(candidate: Side, reference: Side) -> list[Row]:
             told = "needs the stack live" if not isinstance(side, Live) else "the recipe states no laws"
             rows.append(Row(2, claim, NOT_RUN, reason=told))
             continue
-        stack = make_stack(side.title, config.replace(randomness="native"))
+        try:
+            stack = make_stack(side.title, config.replace(randomness="native"))
+        except ConfigError as error:
+            rows.append(Row(2, claim, NOT_RUN, reason=str(error)))
+            continue
         try:
             rows.append(_row(2, claim, _native_checks(stack, side), "Kolmogorov-Smirnov and moments; false alarm 1e-6"))
         finally:

@@ -49,10 +49,6 @@ class FusedAdam(OptimisersAdam):
                 _update([(x, x.grad, self.state[x]) for x in parameters], group)
         return loss
 
-    @staticmethod
-    def _update(x: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        _update([(x, g, state)], group)
-
 
 def _update(parameters: Sequence[tuple[Tensor, Any, dict[str, Tensor]]], group: dict[str, Any]) -> None:
     """Update parameters ``(x, gradient, state)`` whose next update has the same number."""

@@ -122,7 +122,7 @@ class _Convolve(torch.autograd.Function):
         given, space = ctx.given, ctx.space
         spread: Tensor | None = ctx.spread
         if spread is None:
-            raise RuntimeError("the products of this call were given back: it can be differentiated only once")
+            raise RuntimeError("this call was differentiated once already and keeps nothing; call the layer again")
         back = to_products(gradient, given.to_output, space)
         by_input = by_weight = None
         channels, outputs = spread.shape[2], back.shape[2]

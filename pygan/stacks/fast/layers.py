@@ -111,6 +111,8 @@ def _leaky_dropout(leaky: Any, dropout: Any, x: Tensor) -> Tensor:
 
 def _flatten_dense(flatten: Any, dense: Any, x: Tensor) -> Tensor:
     """The weights are brought to the order of the maps, which are larger."""
+    if x.dim() != 4 or (flatten.start_dim, flatten.end_dim) != (1, -1):
+        return dense(flatten(x))  # type: ignore[no-any-return]
     weight = dense.weight.view(-1, *x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
     return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, dense.bias)
 

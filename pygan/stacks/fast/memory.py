@@ -28,13 +28,13 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(libc, "mallopt", None)
     if mallopt is None:
         return False
-    libc.malloc_trim(0)  # what came before is not needed again
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
 
 
-def _storage(tensor: Tensor) -> int:
-    """The identity of the memory of ``tensor``, also on a device where it has no address."""
-    return int(tensor.untyped_storage()._cdata)
+def release_freed_memory() -> None:
+    """Give freed memory back to the system after work that steps do not repeat (Linux with glibc; else nothing)."""
+    if keep_freed_memory():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Workspace:
@@ -42,7 +42,6 @@ class Workspace:
 
     def __init__(self) -> None:
         self._free: list[Tensor] = []
-        self._lent: dict[int, Tensor] = {}
 
     def take(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """A tensor of ``shape``, its values undefined: the smallest free one that fits, if not over twice as large."""
@@ -57,9 +56,10 @@ class Workspace:
             self._free = [one for one in self._free if one is not whole]
         else:
             whole = like.new_empty(count)
-        self._lent[_storage(whole)] = whole
         return whole[:count].view(shape)
 
     def give(self, *tensors: Tensor) -> None:
         """Nobody needs ``tensors`` any more, each of them, or that which it is a view of, from :meth:`take`."""
-        self._free += [self._lent.pop(_storage(one)) for one in tensors]
+        for one in tensors:
+            count = one.untyped_storage().nbytes() // one.element_size()
+            self._free.append(one.detach().as_strided((count,), (1,), 0))

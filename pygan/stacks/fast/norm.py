@@ -1,4 +1,4 @@
-"""BatchNorm over rows of channels, with relu where it follows: few passes over the memory, and exact sums.
+"""BatchNorm over rows of channels, with relu where it follows: few passes over the memory, sums at rounding.
 
 torch's own kernel for channels-last maps adds a channel's values one after the other in Float32, whose error grows with
 their number; torch's sums over rows add in cascades, which keep it at rounding.
@@ -72,6 +72,7 @@ class _FastBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def normalised(self, x: Tensor, relu: bool) -> Tensor:
         """The layer in train mode; with ``relu`` its positive part. Updates the running statistics as torch does."""
+        x = x.to(self.weight.dtype)  # under autocast a product may have come in bfloat16
         y: Tensor
         y, mean, variance = _Normalise.apply(x, self.weight, self.bias, self.eps, relu)  # type: ignore[no-untyped-call]
         count = x.numel() // x.shape[1]

@@ -33,7 +33,7 @@ def in_weights_dtype(forward: Forward) -> Forward:
 
 def patches(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """Images ``(N, 1, H, W)`` to windows ``(N, h, w, K, K)``, copied once."""
-    padded = F.pad(images[:, 0], (padding,) * 4)
+    padded = F.pad(images[:, 0], (padding,) * 4).contiguous()
     count, height, width = padded.shape
     places = [(length - kernel) // stride + 1 for length in (height, width)]
     view = padded.as_strided((count, *places, kernel, kernel), (height * width, stride * width, stride, width, 1))

@@ -17,7 +17,7 @@ from pygan.stacks.fast.adam import FusedAdam
 from pygan.stacks.fast.fourier import FourierConvTranspose2d
 from pygan.stacks.fast.layers import fast_network
 from pygan.stacks.fast.masks import drawn_in_halves
-from pygan.stacks.fast.memory import keep_freed_memory
+from pygan.stacks.fast.memory import release_freed_memory
 from pygan.stacks.torch_run import Run
 from pygan.stacks.torch_stack import TorchStack
 
@@ -25,7 +25,8 @@ from pygan.stacks.torch_stack import TorchStack
 class FastRun(Run):
     """A :class:`~pygan.stacks.torch_run.Run` that computes only the gradients that its update uses.
 
-    Where gradients with respect to layers are to be recorded, all are computed, as the idiomatic step does.
+    Where gradients with respect to layers are to be recorded, all are computed, as the idiomatic step does. torch's own
+    layers are left out where they are not needed; functions of ours (the discriminator's first layer) are not told.
     """
 
     _stack: FastTorchStack
@@ -36,7 +37,7 @@ class FastRun(Run):
             _forget(network)
 
     def call(self, name: str, network: str, x: Tensor, *, train: bool) -> Tensor:
-        """``network(x)`` in train or eval mode; in bfloat16 the convolutions between maps compute in it."""
+        """``network(x)`` in train or eval mode, under autocast where the precision is bfloat16."""
         if self._stack.precision != "bf16":
             return super().call(name, network, x, train=train)
         with torch.autocast(x.device.type, torch.bfloat16):
@@ -49,6 +50,9 @@ class FastRun(Run):
             return super()._source(stream)
         device, keep = self._stack.device, self._stack.keep
         return lambda shape, rate: torch.from_numpy(keep(self.draws, stream, shape, rate).view(np.uint8)).to(device)
+
+    def _keep(self, key: str, value: Tensor) -> None:
+        super()._keep(key, value.float() if value.dtype is torch.bfloat16 else value)  # numpy has no bfloat16
 
     def _gradients(self, network: str, loss: Tensor) -> None:
         needed = "gradients" in self._stack.changes and self._capture.isdisjoint(("layers", "layer_sketches"))
@@ -75,8 +79,9 @@ PRECISIONS = ("float32", "bf16")
 class FastTorchStack(TorchStack):
     """Runs a recipe as :class:`TorchStack` does, to rounding the same.
 
-    ``changes``: some of :data:`pygan.stacks.fast.CHANGES`. ``precision``: ``float32``, or ``bf16`` for convolutions
-    between maps in bfloat16, which is another step within bfloat16's rounding. Raises ``ConfigError`` on other words.
+    ``changes``: some of :data:`pygan.stacks.fast.CHANGES`. ``precision``: ``float32``, or ``bf16``: the
+    networks under autocast to bfloat16, but for BatchNorm and the layers that have a form of their own (patches,
+    transforms); another step, within bfloat16's rounding. Raises ``ConfigError`` on other words.
     """
 
     step_form = "fast"
@@ -89,11 +94,16 @@ class FastTorchStack(TorchStack):
             raise ConfigError(
                 f"precision = {precision!r} with dtype {config.dtype}: {' | '.join(PRECISIONS)} of float32"
             )
-        self.keep = drawn_in_halves if "masks" in changes else Draws.keep
         self.changes, self.precision = frozenset(changes), precision
         super().__init__(config)
         if "workspace" in changes:
-            keep_freed_memory()
+            release_freed_memory()  # what the initial weights needed, once
+
+    def keep(self, draws: Draws, stream: str, shape: tuple[int, ...], rate: float) -> np.ndarray:
+        """A dropout pattern, by two threads where the run may use two."""
+        if "masks" in self.changes and self._threads > 1:
+            return drawn_in_halves(draws, stream, shape, rate)
+        return draws.keep(stream, shape, rate)
 
     def describe(self) -> dict[str, Any]:
         """Versions, threads, device and precision."""

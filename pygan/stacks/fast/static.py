@@ -59,9 +59,6 @@ class StaticRun(FastRun):
             return Run._source(self, stream)
         return super()._source(stream)
 
-    def _keep(self, key: str, value: Tensor) -> None:
-        super()._keep(key, value.float() if value.dtype is torch.bfloat16 else value)  # numpy has no bfloat16
-
 
 class StaticStep:
     """The step of one batch size over memory that stays. It reads nothing on the host and is replayed once captured.

@@ -14,6 +14,7 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept = {} if asked.before or "before" not in stored else {"before": stored["before"]}
     report = {
         "what": "wall seconds from FluxStack(config) to the first steps of a fresh flux worker, by stage",
-        "command": "python tools/cold_start.py",
+        "command": shlex.join(["python", "tools/cold_start.py", *sys.argv[1:]]),
         "environment": environment.describe(),
         "versions": {name: versions[name] for name in ("julia", "Flux", "NNlib", "Zygote", "PythonCall")},
         "stages": STAGES,

@@ -258,6 +258,7 @@ class Session:
 
         def sample(count: str) -> Sample:
             processes[count].ask("changes", changes=sets[count])
+            processes[count].ask("steps", count=1)  # a stack made anew touches its memory for the first time
             return processes[count].ask("steps", count=2)
 
         for count in sets:

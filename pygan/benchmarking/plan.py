@@ -29,7 +29,7 @@ TORCH_ROWS = ("torch-eager-injected", "torch-tuned")
 FULL_BATCHES = (1, 8, 32, 96, 512)
 """Images a step of ``--full`` besides the recipe's own; 96 is MNIST's last batch, at the recipe's own batch size."""
 LARGEST_BATCH = 2048
-MAIN_EFFORT = 3.0
+MAIN_EFFORT = 2.0
 """How many times as long the main group is sampled: it has the most rows and carries the ratios."""
 AVX2 = (("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2"))
 """What keeps torch, oneDNN and (on Intel processors) MKL from instructions beyond AVX2."""

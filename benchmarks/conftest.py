@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pygan benchmarks")
     group.addoption("--benchmark-full", action="store_true", help="batches 1 to 512 and 96, and every core count")
     group.addoption("--benchmark-narrow", action="store_true", help="the narrow recipe and few rounds: a trial run")
-    group.addoption("--benchmark-seconds", type=float, default=60.0, help="seconds of sampling a group, about")
+    group.addoption("--benchmark-seconds", type=float, default=45.0, help="seconds of sampling a group, about")
     group.addoption("--benchmark-replay", type=Path, help="measure nothing, replay this report")
     group.addoption("--benchmark-report", type=Path, help="also write pygan's own report to this file")
 

@@ -51,15 +51,17 @@ def words(seed: int, stream: str, step: int, count: int, first: int = 0) -> np.n
     return np.asarray(np.random.Philox(key=key, counter=counter).random_raw(count))
 
 
-def fields(seed: int, stream: str, step: int, count: int, bits: int) -> np.ndarray:
+def fields(seed: int, stream: str, step: int, count: int, bits: int, first: int = 0) -> np.ndarray:
     """``count`` unsigned fields of 16 or 32 bits, lowest bits of a word first: ``(count,)`` uint16 or uint32.
+
+    ``first``: the word to begin with, a multiple of 4.
 
     >>> word = int(words(seed=0, stream="noise", step=0, count=1)[0])
     >>> [f"{field:04x}" for field in fields(0, "noise", 0, 4, bits=16).tolist()], f"{word:016x}"
     (['1b4a', '7df2', 'ad1d', 'e9de'], 'e9dead1d7df21b4a')
     """
     per_word = 64 // bits
-    raw = words(seed, stream, step, -(-count // per_word))
+    raw = words(seed, stream, step, -(-count // per_word), first)
     return raw.astype("<u8", copy=False).view(f"<u{bits // 8}")[:count]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from pygan.benchmarking.batches import CAPTURE, Batches
 from pygan.benchmarking.judge_inputs import recorded_like
-from pygan.benchmarking.verdicts import AGREE, DIFFERS, Verdict, to_dict
+from pygan.benchmarking.verdicts import AGREE, DIFFERS, UNITS, Verdict, to_dict
 from pygan.data import load
 from pygan.draws import Draws
 from pygan.errors import PyganError
@@ -79,29 +79,35 @@ def _held_to_the_referee(record: StepRecord, config: Any, batch: np.ndarray) -> 
     flipped = _share_of_flips(record, _torch_step(config, batch, {}))
     if flipped > MOST_FLIPS:
         return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in torch")
-    bad: list[Difference] = []
-    count = 0
+
+    def inside(kind: str, difference: Difference) -> bool:
+        own, right = (getattr(one, kind).get(difference.key) for one in (ours, truth))
+        allowed = REFEREE_NOISE
+        if own is not None:
+            error = compare_tensors(difference.key, own.astype(np.float64), right)
+            allowed = max(allowed, REFEREE_FACTOR * error.relative)
+        small = kind != "gradient" or np.size(right) == 1
+        return difference.relative <= allowed or (small and difference.max_abs <= ABSOLUTE)
+
+    return _each_tensor(record, truth, inside, "first step as close to the Float64 referee as Float32 allows")
+
+
+def _each_tensor(
+    record: StepRecord, truth: StepRecord, inside: Callable[[str, Difference], bool], told: str, rest: str = ""
+) -> Verdict:
+    """The verdict on losses, logits and gradients, each ``inside`` its band of the referee's or not."""
+    bad, count = [], 0
     for kind in ("loss", "logits", "gradient"):
-        theirs = getattr(record, kind)
-        wide = {key: value.astype(np.float64) for key, value in theirs.items()}
+        wide = {key: value.astype(np.float64) for key, value in getattr(record, kind).items()}
         for difference in compare_arrays(wide, getattr(truth, kind)):
-            own = getattr(ours, kind).get(difference.key)
-            allowed = REFEREE_NOISE
-            if own is not None:
-                error = compare_tensors(difference.key, own.astype(np.float64), getattr(truth, kind)[difference.key])
-                allowed = max(allowed, REFEREE_FACTOR * error.relative)
-            small = kind != "gradient" or np.size(getattr(truth, kind).get(difference.key)) == 1
-            inside = difference.relative <= allowed or (small and difference.max_abs <= ABSOLUTE)
             count += 1
-            if difference.fault or not inside:
+            if difference.fault or not inside(kind, difference):
                 bad.append(difference)
     if bad or not count:
         return Verdict(DIFFERS, f"{len(bad)} of {count} tensors of the first step: {bad[0] if bad else ''}")
-    return Verdict(AGREE, f"first step as close to the Float64 referee as Float32 allows, {count} tensors")
+    return Verdict(AGREE, f"{told}, {count} tensors{rest}")
 
 
-UNITS = {"bf16": 2.0**-8, "tf32": 2.0**-11}
-"""Unit roundoff of lowered precisions."""
 LOWERED_BAND = 4
 """Units that such a row's losses and logits (absolute) and gradients (relative) may be from the referee; bf16 was
 measured 2 units off at most, at the published size. A gradient of one element, whose terms cancel, is held so too."""
@@ -115,19 +121,14 @@ def _lowered(precision: str, record: StepRecord, config: Any, batch: np.ndarray)
     flipped = _share_of_flips(record, _torch_step(config, batch, {}))
     if flipped > LOWERED_FLIPS:
         return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in Float32")
-    bad, count = [], 0
-    for kind in ("loss", "logits", "gradient"):
-        wide = {key: value.astype(np.float64) for key, value in getattr(record, kind).items()}
-        for difference in compare_arrays(wide, getattr(truth, kind)):
-            near_zero = kind != "gradient" or np.size(getattr(truth, kind).get(difference.key)) == 1
-            error = difference.max_abs if near_zero else difference.relative
-            count += 1
-            if difference.fault or not error <= LOWERED_BAND * UNITS[precision]:
-                bad.append(difference)
-    if bad or not count:
-        return Verdict(DIFFERS, f"{len(bad)} of {count} tensors of the first step: {bad[0] if bad else ''}")
-    told = f"first step within {LOWERED_BAND} units of {precision} of the Float64 referee, {count} tensors"
-    return Verdict(AGREE, f"{told}; no Float32 step")
+
+    def inside(kind: str, difference: Difference) -> bool:
+        near_zero = kind != "gradient" or np.size(getattr(truth, kind).get(difference.key)) == 1
+        error = difference.max_abs if near_zero else difference.relative
+        return error <= LOWERED_BAND * UNITS[precision]
+
+    told = f"first step within {LOWERED_BAND} units of {precision} of the Float64 referee"
+    return _each_tensor(record, truth, inside, told, "; no Float32 step")
 
 
 def _share_of_flips(record: StepRecord, free: StepRecord) -> float:

@@ -196,12 +196,11 @@ def add_breakdown(session: Session, plan: Plan, report: dict[str, Any]) -> None:
         )
     report["breakdown"] = breakdown.table(operations, rates, columns)
     report["layers"] = breakdown.layers(operations, rates, times)
-    if "flux-tuned" in shown:
-        losses = process_losses(session, torch_name)
-        report["gains"] = session.gains_of_changes(config, ROWS["flux-tuned"], losses)
-    if "torch-tuned" in shown:
-        losses = process_losses(session, torch_name)
-        report["torch_gains"] = session.gains_of_changes(config, ROWS["torch-tuned"], losses)
+    tuned = {"gains": "flux-tuned", "torch_gains": "torch-tuned"}
+    tuned = {key: name for key, name in tuned.items() if name in shown}
+    losses = process_losses(session, torch_name) if tuned else ()
+    for key, name in tuned.items():
+        report[key] = session.gains_of_changes(config, ROWS[name], losses)
 
 
 def process_losses(session: Session, name: str) -> Sequence[float]:

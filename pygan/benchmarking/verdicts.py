@@ -66,14 +66,14 @@ def timed_losses(
     return worst, []
 
 
-LOWERED_LOSS = {"bf16": 2.0**-8, "tf32": 2.0**-11}
-"""What a first loss in lowered precision may be from the judged one's: a unit roundoff."""
+UNITS = {"bf16": 2.0**-8, "tf32": 2.0**-11}
+"""Unit roundoff of lowered precisions; a first loss may be that far from the judged one's."""
 
 
 def as_judged(losses: Sequence[float], judged_loss: float, precision: str) -> list[str]:
     """Faults of the first timed losses against those of the step that was judged, which may have run in another form
     (layer by layer, or without a graph)."""
-    worst, allowed = max(abs(value - judged_loss) for value in losses), LOWERED_LOSS.get(precision, LOSS_BAND)
+    worst, allowed = max(abs(value - judged_loss) for value in losses), UNITS.get(precision, LOSS_BAND)
     if worst <= allowed:
         return []
     return [f"the first timed step's loss is {worst:.1e} from that of the step that was judged, {allowed:.1e} allowed"]

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from pygan.draws import Draws, keep_threshold, words
+from pygan.draws import Draws, fields, keep_threshold
 
 _SMALLEST = 1 << 16
 """Words below which a second thread costs more than it saves."""
@@ -29,10 +29,8 @@ def drawn_in_halves(draws: Draws, stream: str, shape: tuple[int, ...], rate: flo
     kept = np.empty(total * 4, np.bool_)
 
     def draw(first: int, last: int) -> None:
-        raw = words(draws.seed, stream, draws.step, last - first, first)
-        np.greater_equal(
-            raw.astype("<u8", copy=False).view("<u2"), keep_threshold(rate), out=kept[4 * first : 4 * last]
-        )
+        drawn = fields(draws.seed, stream, draws.step, 4 * (last - first), 16, first)
+        np.greater_equal(drawn, keep_threshold(rate), out=kept[4 * first : 4 * last])
 
     other = _second().submit(draw, half, total)
     draw(0, half)

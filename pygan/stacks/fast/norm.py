@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pygan.stacks.fast.patches import empty_maps
+from pygan.stacks.fast.patches import empty_maps, rows_of
 
 
-def rows_of(x: Tensor) -> Tensor:
-    """Maps ``(N, C, h, w)`` as ``(N h w, C)``, a view if channels-last; features ``(N, C)`` as they are."""
-    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+def _rows(x: Tensor) -> Tensor:
+    """Maps ``(N, C, h, w)`` as ``(N h w, C)``; features ``(N, C)`` as they are."""
+    return x if x.dim() == 2 else rows_of(x)
 
 
 def _empty_like(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = rows_of(x)
+        rows = _rows(x)
         mean = rows.sum(0) / len(rows)
         centred = rows - mean
         y, out = _empty_like(x)
@@ -55,9 +55,9 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         centred, inverse, weight, y = ctx.saved_tensors
-        g = rows_of(gradient)
+        g = _rows(gradient)
         if ctx.relu:
-            g = torch.ops.aten.threshold_backward(g, rows_of(y), 0)
+            g = torch.ops.aten.threshold_backward(g, _rows(y), 0)
         by_x, out = _empty_like(gradient)
         by_bias = g.sum(0)
         along = torch.mul(g, centred, out=out).sum(0)

@@ -45,7 +45,7 @@ def from_patches(windows: Tensor, kernel: int, stride: int, padding: int, size: 
     return F.fold(windows, size, kernel, padding=padding, stride=stride)
 
 
-def _rows(maps: Tensor) -> Tensor:
+def rows_of(maps: Tensor) -> Tensor:
     """Maps ``(N, C, h, w)`` to ``(N h w, C)``; a view where memory is channels-last."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
@@ -81,7 +81,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, weight = ctx.saved_tensors
-        rows = _rows(gradient)
+        rows = rows_of(gradient)
         by_images = by_weight = by_bias = None
         if ctx.needs_input_grad[0]:
             windows = _to_windows(rows, weight.flatten(1), len(gradient))
@@ -99,7 +99,7 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.stride, ctx.padding = stride, padding
-        kernel, rows = weight.shape[2], _rows(maps)
+        kernel, rows = weight.shape[2], rows_of(maps)
         size = tuple((length - 1) * stride + kernel - 2 * padding for length in maps.shape[2:])
         ctx.save_for_backward(rows, weight)
         return from_patches(

@@ -73,9 +73,6 @@ def _forget(network: nn.Module) -> None:
             layer.forget()
 
 
-PRECISIONS = ("float32", "bf16")
-
-
 class FastTorchStack(TorchStack):
     """Runs a recipe as :class:`TorchStack` does, to rounding the same.
 
@@ -86,14 +83,15 @@ class FastTorchStack(TorchStack):
 
     step_form = "fast"
     run_class = FastRun
+    precisions: tuple[str, ...] = ("float32", "bf16")
 
     def __init__(self, config: RunConfig, changes: Collection[str] = CHANGES, precision: str = "float32") -> None:
         if unknown := sorted(set(changes) - set(CHANGES)):
             raise ConfigError(f"no change {', '.join(unknown)} of the fast step; known: {', '.join(CHANGES)}")
-        if precision not in PRECISIONS or (precision == "bf16" and config.dtype != "float32"):
-            raise ConfigError(
-                f"precision = {precision!r} with dtype {config.dtype}: {' | '.join(PRECISIONS)} of float32"
-            )
+        if precision not in self.precisions:
+            raise ConfigError(f"no precision {precision!r}; known: {', '.join(self.precisions)}")
+        if precision != "float32" and config.dtype != "float32":
+            raise ConfigError(f"precision = {precision} needs dtype = float32, got {config.dtype}")
         self.changes, self.precision = frozenset(changes), precision
         super().__init__(config)
         if "workspace" in changes:

@@ -10,7 +10,7 @@ the same parameters.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -103,16 +103,12 @@ class StaticTorchStack(FastTorchStack):
 
     step_form = "static"
     run_class = StaticRun
+    precisions = PRECISIONS
 
     def __init__(self, config: RunConfig, precision: str = "float32") -> None:
-        if precision not in PRECISIONS:
-            raise ConfigError(f"no precision {precision!r}; known: {', '.join(PRECISIONS)}")
-        if precision != "float32" and config.dtype != "float32":
-            raise ConfigError(f"precision = {precision} needs dtype = float32, got {config.dtype}")
         if config.randomness != "keyed":
             raise ConfigError(f"the {self.step_form} step needs randomness = keyed, got {config.randomness}")
-        super().__init__(config, _CHANGES[precision], "bf16" if precision == "bf16" else "float32")
-        self.precision = precision
+        super().__init__(config, _CHANGES.get(precision, ()), precision)
 
     def initialise(self) -> None:
         """Fresh networks and optimisers; what was made ready for the former ones is dropped."""
@@ -153,19 +149,11 @@ class StaticTorchStack(FastTorchStack):
                 for tensor, value in zip(tensors, saved, strict=True):
                     tensor.copy_(value)
 
-    def step(
-        self,
-        batch: np.ndarray,
-        draws: Draws,
-        capture: Sequence[str] = (),
-        impose: Mapping[str, np.ndarray] | None = None,
-        force: StepRecord | None = None,
-        look: Mapping[str, np.ndarray] | None = None,
-    ) -> StepRecord:
+    def step(self, batch: np.ndarray, draws: Draws, *arguments: Any, **named: Any) -> StepRecord:
         """One step; a static one where only losses are asked for and all draws follow from the key."""
         with tf32(self.precision == "tf32"):
-            if capture or impose or force is not None or look or not _keyed(draws):
-                return super().step(batch, draws, capture, impose, force, look)
+            if any((*arguments, *named.values())) or not _keyed(draws):
+                return super().step(batch, draws, *arguments, **named)
             torch.set_num_threads(self._threads)
             static = self.static_step(batch.shape)
             static.batch.copy_(torch.from_numpy(batch))

@@ -67,9 +67,10 @@ def fields(seed: int, stream: str, step: int, count: int, bits: int, first: int 
 
 @cache
 def _quantile_table() -> np.ndarray:
-    """Coefficients ``(segments, 6)`` Float64, made by ``tools/normal_table.py``, highest power first."""
+    """Coefficients ``(6, segments)`` Float64, made by ``tools/normal_table.py``, highest power first."""
     lines = shared_table("normal_quantile.txt").read_text(encoding="ascii").split()
-    return np.array([int(line, 16) for line in lines], dtype=np.uint64).view(np.float64).reshape(-1, _DEGREE + 1)
+    rows = np.array([int(line, 16) for line in lines], dtype=np.uint64).view(np.float64).reshape(-1, _DEGREE + 1)
+    return np.ascontiguousarray(rows.T)
 
 
 def normals_from_fields(field32: np.ndarray) -> np.ndarray:
@@ -85,11 +86,10 @@ def normals_from_fields(field32: np.ndarray) -> np.ndarray:
     segment = ((bits >> np.uint64(52 - _SUB_BITS)) - np.uint64(1023 << _SUB_BITS)).astype(np.intp)
     low = (bits << np.uint64(_SUB_BITS)) & np.uint64((1 << 52) - 1)
     t = (low | np.uint64(1023 << 52)).view(np.float64) - 1.0
-    rows = table[segment]
-    value = rows[:, 0].copy()
-    for power in range(1, _DEGREE + 1):
+    value: np.ndarray = table[0].take(segment)
+    for coefficients in table[1:]:
         value *= t
-        value += rows[:, power]
+        value += coefficients.take(segment)
     return np.where(field32 >> np.uint32(31), -value, value).astype(np.float32)
 
 

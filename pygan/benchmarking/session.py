@@ -26,8 +26,6 @@ PHASES = ("generate", "draws", "data", "picture")
 PHASE_ROWS = ("torch-eager-injected", "flux")
 """The rows whose steps are also timed in parts."""
 PHASE_REPEATS = 5
-FOR_GOOD = frozenset({"workspace"})
-"""Changes of a row that act on its whole process and cannot be undone."""
 
 
 @dataclass(frozen=True)
@@ -246,32 +244,28 @@ class Session:
         self._threads = (best["julia_threads"], best["blas_threads"])
 
     def gains_of_changes(self, config: Any, row: Row, reference: Sequence[float] | None) -> list[dict[str, Any]]:
-        """Median step with the first 0, 1, ... changes of the tuned row, in random rounds.
+        """Median step with the first 0, 1, ... changes of the tuned row, in random rounds of one process.
 
-        Sets with a change that acts for good run in a process of their own.
         The losses of every step are held to ``reference``, those of a verified keyed row; a set of changes that
         leaves the band shows no time but the fault.
         """
         assert row.changes is not None
         sets = {str(count): list(row.changes[:count]) for count in range(len(row.changes) + 1)}
-        processes = {count: self._of_changes(row, changes) for count, changes in sets.items()}
-        for process in processes.values():
-            process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
+        process = self.process(row.name, row)
+        process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
 
         def sample(count: str) -> Sample:
-            processes[count].ask("changes", changes=sets[count])
-            processes[count].ask("steps", count=1)  # a stack made anew touches its memory for the first time
-            return processes[count].ask("steps", count=2)
+            process.ask("changes", changes=sets[count])
+            process.ask("steps", count=1)  # a stack made anew touches its memory for the first time
+            return process.ask("steps", count=2)
 
         for count in sets:
             sample(count)
-            processes[count].stop()
         samples, _, _ = sample_rounds(
-            processes, sample, self.settings.sweep_rounds + 2, self.settings.seconds,
+            dict.fromkeys(sets, process), sample, self.settings.rounds, 2 * self.settings.seconds,
             tick=lambda done, total, one: self.tell(done, total, f"changes in {row.name}: the first {one}"),
         )  # fmt: skip
-        for process in processes.values():
-            process.stop()
+        process.stop()
         entries = []
         for count, changes in sets.items():
             _, faults = timed_losses([one["losses"] for one in samples[count]], reference, "the keyed torch row")
@@ -281,13 +275,6 @@ class Session:
             verdict = "differs" if faults else "agree"
             entries.append({"changes": changes, "verdict": verdict, "reason": "; ".join(faults), **shown})
         return entries
-
-    def _of_changes(self, row: Row, changes: Sequence[str]) -> RowProcess:
-        """A process in which no other changes than ``changes`` have happened for good."""
-        if not FOR_GOOD & set(row.changes or ()):
-            return self.process(row.name, row)
-        kind = "changed for good" if FOR_GOOD & set(changes) else "as it starts"
-        return self.process(f"{row.name}, {kind}", row.replace(changes=()))
 
 
 def _with_generator(sample: Sample) -> Sample:

@@ -22,7 +22,6 @@ from pygan.data import load
 from pygan.draws import Draws
 from pygan.pictures.grid import grid
 from pygan.recording import header
-from pygan.stacks.fast.memory import release_freed_memory
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace, TraceWriter
@@ -82,9 +81,8 @@ class TorchRunner:
         record = twin.step(self._batches[0], Draws(self._config.seed), CAPTURE, impose=impose)
         with TraceWriter(folder, header(twin, self._dataset, "first step of a benchmark row")) as trace:
             trace.write(record)
-        if self._changes and "workspace" in self._changes:
-            del twin, record
-            release_freed_memory()
+        del twin, record, impose
+        gc.collect()  # the twin's hooks and its graph hold each other; its memory is not the row's
 
     def steps(self, count: int) -> dict[str, Any]:
         """Seconds and losses of the first ``count`` steps of a fresh run, and Python's garbage collection in them."""

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pygan.draws import Draws
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 from pygan.records import CAPTURES, StepRecord
 from pygan.stacks.choose import NAMES, make_stack
+from pygan.stacks.fast.patches import PatchConv2d
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import widen
@@ -124,6 +128,56 @@ def test_only_the_gradients_of_the_network_that_is_updated_are_computed() -> Non
     fast.run_class = Watched  # type: ignore[misc]
     fast.step(batch(), Draws(0))
     assert all(seen["discriminator"]) and not any(seen["generator"])
+
+
+@pytest.mark.parametrize("captures", [(), ("layers",)], ids=["trained", "watched"])
+def test_the_first_layer_computes_no_gradient_for_the_other_networks_update(captures: tuple[str, ...]) -> None:
+    fast, frozen = FastTorchStack(config()), []
+    first = fast.networks["discriminator"].conv1
+    assert isinstance(first, PatchConv2d)
+    first.weight.register_hook(lambda gradient: frozen.append(first.frozen))
+    fast.step(batch(), Draws(0), captures)
+    assert frozen == [False] * (1 if not captures else 2), "asked for both updates only where layers are watched"
+    assert not first.frozen
+
+
+def test_no_gradient_outlives_its_update() -> None:
+    fast = FastTorchStack(config())
+    fast.step(batch(), Draws(0))
+    assert all(one.grad is None for network in fast.networks.values() for one in network.parameters())
+
+
+class Alive(TorchDispatchMode):
+    """Adds up the bytes of all tensors that operations have made and that are still alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor):
+                storage = one.untyped_storage()
+                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self._alive = {key: one for key, one in self._alive.items() if not one[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+        return made
+
+
+def test_it_needs_hardly_more_memory_than_the_idiomatic_step() -> None:
+    peaks = []
+    for kind in (TorchStack, FastTorchStack):
+        stack = kind(FluxTutorialConfig())
+        real = np.zeros((128, 1, 28, 28), np.float32)
+        stack.time_steps([real], Draws(0))
+        parameters = [one for network in stack.networks.values() for one in network.parameters()]
+        held = sum(one.grad.nbytes for one in parameters if one.grad is not None)
+        with Alive() as alive:
+            stack.time_steps([real], Draws(0))
+        peaks.append(alive.peak + held)
+    assert peaks[1] < 1.15 * peaks[0], peaks
 
 
 def test_rules_layers_and_numbers_are_told_alike() -> None:

@@ -147,11 +147,10 @@ class DeviceDraws:
         segment = (bits >> (52 - _SUB_BITS)) - (1023 << _SUB_BITS)
         low = (bits << _SUB_BITS) & ((1 << 52) - 1)
         t = (low | (1023 << 52)).view(torch.float64) - 1.0
-        rows = self._table[segment]
-        value = rows[:, 0]
+        value = self._table[0, segment]
         for power in range(1, _DEGREE + 1):  # two operations, rounded each
             value = value * t
-            value = value + rows[:, power]
+            value = value + self._table[power, segment]
         return torch.where(field32 >> 31 == 1, -value, value).to(torch.float32).view(shape)
 
     def uniform(self, stream: str, shape: tuple[int, ...]) -> Tensor:

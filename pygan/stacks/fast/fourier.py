@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pygan.stacks.fast.memory import Workspace
 from pygan.stacks.fast.patches import empty_maps, in_weights_dtype
 
 
@@ -97,61 +96,51 @@ def _wave(n: int, u: int, v: int, places: np.ndarray) -> tuple[np.ndarray, np.nd
 class _Convolve(torch.autograd.Function):
     """``x`` ``(N, C, S, S)`` and ``weight`` ``(C, O, K, K)`` to ``(N, O, So, So)`` in channels-last memory.
 
-    ``space`` lends the products; with ``differentiate`` those of ``x`` are kept for the gradient by weight.
+    With ``differentiate`` the products of ``x`` are kept for the gradient by weight.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, spectrum: Tensor, given: Transforms, space: Workspace, differentiate: bool
+        ctx: Any, x: Tensor, weight: Tensor, spectrum: Tensor, given: Transforms, differentiate: bool
     ) -> Tensor:
-        ctx.given, ctx.space, ctx.kernel = given, space, weight.shape[2]
-        spread = to_products(x, given.to_products, space)
-        made = space.take((len(spectrum), len(x), weight.shape[1]), x)
-        y = _from_products(torch.bmm(spread.transpose(0, 1), spectrum, out=made), given.to_output)
-        space.give(made)
+        ctx.given, ctx.kernel = given, weight.shape[2]
+        spread = to_products(x, given.to_products)
         if differentiate:
             ctx.save_for_backward(spectrum)
-            ctx.spread = spread  # lent, not saved: it goes back to the workspace
-        else:
-            space.give(spread)
-        return y
+            ctx.spread = spread  # not saved: the gradient by weight is its last use, before others need memory
+        return _from_products(torch.bmm(spread.transpose(0, 1), spectrum), given.to_output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (spectrum,) = ctx.saved_tensors
-        given, space = ctx.given, ctx.space
-        spread: Tensor | None = ctx.spread
+        given, spread = ctx.given, ctx.spread
         if spread is None:
             raise RuntimeError("this call was differentiated once already and keeps nothing; call the layer again")
-        back = to_products(gradient, given.to_output, space)
+        back = to_products(gradient, given.to_output).transpose(0, 1)
         by_input = by_weight = None
-        channels, outputs = spread.shape[2], back.shape[2]
         if ctx.needs_input_grad[1]:
-            by_weight = gradient.new_zeros(ctx.kernel**2, channels * outputs)
-            half = -(-len(spectrum) // 2)  # in two parts: less memory at once, and it fits what the output used
-            for part in (slice(half), slice(half, None)):
-                count = len(spectrum[part])
-                made = space.take((count, channels, outputs), gradient)
-                torch.bmm(spread[:, part].permute(1, 2, 0), back[:, part].transpose(0, 1), out=made)
-                by_weight.addmm_(given.kernel_to_products[part].t(), made.view(count, -1))
-                space.give(made)
-            by_weight = by_weight.t().reshape(channels, outputs, ctx.kernel, ctx.kernel)
-        space.give(spread)
-        ctx.spread = None
+            by_weight = _by_weight(spread, back, given.kernel_to_products)
+            by_weight = by_weight.view(spread.shape[2], back.shape[2], ctx.kernel, ctx.kernel)
+        ctx.spread = spread = None
         if ctx.needs_input_grad[0]:
-            made = space.take((len(spectrum), len(gradient), channels), gradient)
-            torch.bmm(back.transpose(0, 1), spectrum.transpose(1, 2), out=made)
-            by_input = _from_products(made, given.to_products)
-            space.give(made)
-        space.give(back)
-        return by_input, by_weight, None, None, None, None
+            by_input = _from_products(torch.bmm(back, spectrum.transpose(1, 2)), given.to_products)
+        return by_input, by_weight, None, None, None
 
 
-def to_products(x: Tensor, matrix: Tensor, space: Workspace) -> Tensor:
-    """``(N, C, S, S)`` to the factors of products ``(N, T, C)``, lent by ``space``."""
-    count, channels = x.shape[:2]
-    places = x.permute(0, 2, 3, 1).reshape(count, -1, channels)  # a view where memory is channels-last
-    return torch.matmul(matrix, places, out=space.take((count, len(matrix), channels), x))
+def _by_weight(spread: Tensor, back: Tensor, matrix: Tensor) -> Tensor:
+    """From products of inputs ``(N, T, C)`` and of gradients ``(T, N, O)``: ``(C O, K^2)``."""
+    made = None
+    half = -(-len(matrix) // 2)  # in two parts: less memory at once
+    for part in (slice(half), slice(half, None)):
+        rows = torch.bmm(spread[:, part].permute(1, 2, 0), back[part]).flatten(1).t()
+        made = rows @ matrix[part] if made is None else made.addmm_(rows, matrix[part])
+    assert made is not None
+    return made
+
+
+def to_products(x: Tensor, matrix: Tensor) -> Tensor:
+    """``(N, C, S, S)`` to the factors of products ``(N, T, C)``."""
+    return torch.matmul(matrix, x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1]))  # a view of channels-last maps
 
 
 def _from_products(products: Tensor, matrix: Tensor) -> Tensor:
@@ -162,9 +151,9 @@ def _from_products(products: Tensor, matrix: Tensor) -> Tensor:
     return maps
 
 
-def kernel_spectrum(weight: Tensor, given: Transforms, out: Tensor) -> Tensor:
-    """Kernels ``(C, O, K, K)`` to products ``(T, C, O)``, in ``out`` ``(T, C O)``."""
-    return torch.mm(given.kernel_to_products, weight.flatten(2).flatten(0, 1).t(), out=out).view(-1, *weight.shape[:2])
+def kernel_spectrum(weight: Tensor, given: Transforms) -> Tensor:
+    """Kernels ``(C, O, K, K)`` to products ``(T, C, O)``."""
+    return (given.kernel_to_products @ weight.flatten(2).flatten(0, 1).t()).view(-1, *weight.shape[:2])
 
 
 class FourierConvTranspose2d(nn.ConvTranspose2d):
@@ -176,12 +165,9 @@ class FourierConvTranspose2d(nn.ConvTranspose2d):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._spectrum: Tensor | None = None
-        self._space = Workspace()
 
     def forget(self) -> None:
         """The weights have changed."""
-        if self._spectrum is not None:
-            self._space.give(self._spectrum)
         self._spectrum = None
 
     @in_weights_dtype
@@ -192,11 +178,7 @@ class FourierConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         given = transforms(size, kernel, padding, x.dtype, x.device)
         if self._spectrum is None:
-            count = self.weight.shape[0] * self.weight.shape[1]
-            made = self._space.take((len(given.to_products), count), self.weight)
-            self._spectrum = kernel_spectrum(self.weight.detach(), given, made)
+            self._spectrum = kernel_spectrum(self.weight.detach(), given)
         differentiate = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        y: Tensor = _Convolve.apply(  # type: ignore[no-untyped-call]
-            x, self.weight, self._spectrum, given, self._space, differentiate
-        )
+        y: Tensor = _Convolve.apply(x, self.weight, self._spectrum, given, differentiate)  # type: ignore[no-untyped-call]
         return y

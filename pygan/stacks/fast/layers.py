@@ -86,24 +86,23 @@ def _norm_relu(norm: Any, relu: Any, x: Tensor) -> Tensor:
 
 
 class _LeakyDropout(torch.autograd.Function):
-    """``leaky_relu(x) * factor`` in the memory of ``x``. Where the factor is 0 the sign is lost, but nothing passes."""
+    """``leaky_relu(x) * factor`` in the memory of ``x``, as the product of ``x`` with one factor, which is kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: Tensor, slope: float) -> Tensor:
-        y = F.leaky_relu_(x, slope).mul_(factor)
-        ctx.mark_dirty(x)
-        ctx.slope = slope
-        ctx.save_for_backward(y, factor)
+        torch.ops.aten.leaky_relu_backward(factor, x, slope, False, grad_input=factor)  # times the slope where x <= 0
+        ctx.mark_dirty(x.mul_(factor))
+        ctx.save_for_backward(factor)
         return x
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        y, factor = ctx.saved_tensors
-        return torch.ops.aten.leaky_relu_backward(gradient * factor, y, ctx.slope, True), None, None
+        (factor,) = ctx.saved_tensors
+        return gradient * factor, None, None
 
 
 def _leaky_dropout(leaky: Any, dropout: Any, x: Tensor) -> Tensor:
-    if not (x.requires_grad and dropout.training and dropout.source is not None and leaky.negative_slope > 0):
+    if not (x.requires_grad and dropout.training and dropout.source is not None):
         return dropout(leaky(x))  # type: ignore[no-any-return]
     y: Tensor = _LeakyDropout.apply(x, dropout.factor(x), leaky.negative_slope)  # type: ignore[no-untyped-call]
     return y

@@ -48,16 +48,19 @@ class _Normalise(torch.autograd.Function):
         if relu:
             out.relu_()
         ctx.relu = relu
-        ctx.save_for_backward(centred, inverse, weight, y)
+        # maps are kept by the convolution that follows anyway, features by nobody else
+        ctx.save_for_backward(centred, inverse, weight, bias, y if relu and x.dim() == 4 else None)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        centred, inverse, weight, y = ctx.saved_tensors
+        centred, inverse, weight, bias, y = ctx.saved_tensors
         g = _rows(gradient)
         if ctx.relu:
-            g = torch.ops.aten.threshold_backward(g, _rows(y), 0)
+            y = torch.addcmul(bias, centred, weight * inverse) if y is None else _rows(y)
+            g = torch.ops.aten.threshold_backward(g, y, 0)
+            del y
         by_x, out = _empty_like(gradient)
         by_bias = g.sum(0)
         along = torch.mul(g, centred, out=out).sum(0)

@@ -67,8 +67,9 @@ class _Gather(torch.autograd.Function):
     """One-channel images to maps of features: a convolution."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        ctx.size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, layer: PatchConv2d) -> Tensor:
+        stride, padding = layer.stride[0], int(layer.padding[0])
+        ctx.size, ctx.stride, ctx.padding, ctx.layer = images.shape[2:], stride, padding, layer
         windows = patches(images, weight.shape[2], stride, padding)
         flat = windows.view(-1, weight.shape[2] ** 2)
         ctx.save_for_backward(flat, weight)
@@ -86,11 +87,11 @@ class _Gather(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             windows = _to_windows(rows, weight.flatten(1), len(gradient))
             by_images = from_patches(windows, weight.shape[2], ctx.stride, ctx.padding, ctx.size)
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and not ctx.layer.frozen:
             by_weight = (rows.t() @ flat).view_as(weight)
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[2] and not ctx.layer.frozen:
             by_bias = rows.sum(0)
-        return by_images, by_weight, by_bias, None, None
+        return by_images, by_weight, by_bias, None
 
 
 class _Scatter(torch.autograd.Function):
@@ -121,12 +122,18 @@ class _Scatter(torch.autograd.Function):
 
 
 class PatchConv2d(nn.Conv2d):
-    """``nn.Conv2d`` of one-channel images ``(N, 1, H, W)``; the result ``(N, C, h, w)`` lies channels-last."""
+    """``nn.Conv2d`` of one-channel images ``(N, 1, H, W)``; the result ``(N, C, h, w)`` lies channels-last.
+
+    While it is ``frozen``, a backward pass leaves out the gradients by its parameters: autograd does not tell functions
+    written in Python which of them the pass is for.
+    """
+
+    frozen = False
 
     @in_weights_dtype
     def forward(self, input: Tensor) -> Tensor:
         """``(N, 1, H, W)`` to ``(N, C, h, w)``."""
-        y: Tensor = _Gather.apply(input, self.weight, self.bias, self.stride[0], int(self.padding[0]))  # type: ignore[no-untyped-call]
+        y: Tensor = _Gather.apply(input, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         return y
 
 

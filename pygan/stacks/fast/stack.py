@@ -17,7 +17,7 @@ from pygan.stacks.fast.adam import FusedAdam
 from pygan.stacks.fast.fourier import FourierConvTranspose2d
 from pygan.stacks.fast.layers import fast_network
 from pygan.stacks.fast.masks import drawn_in_halves
-from pygan.stacks.fast.memory import release_freed_memory
+from pygan.stacks.fast.patches import PatchConv2d
 from pygan.stacks.torch_run import Run
 from pygan.stacks.torch_stack import TorchStack
 
@@ -25,8 +25,7 @@ from pygan.stacks.torch_stack import TorchStack
 class FastRun(Run):
     """A :class:`~pygan.stacks.torch_run.Run` that computes only the gradients that its update uses.
 
-    Where gradients with respect to layers are to be recorded, all are computed, as the idiomatic step does. torch's own
-    layers are left out where they are not needed; functions of ours (the discriminator's first layer) are not told.
+    Where gradients with respect to layers are to be recorded, all are computed, as the idiomatic step does.
     """
 
     _stack: FastTorchStack
@@ -56,14 +55,22 @@ class FastRun(Run):
 
     def _gradients(self, network: str, loss: Tensor) -> None:
         needed = "gradients" in self._stack.changes and self._capture.isdisjoint(("layers", "layer_sketches"))
-        if needed:
+        if not needed:
+            return super()._gradients(network, loss)
+        others = [layer for name in self._stack.networks if name != network for layer in self.network(name).modules()]
+        frozen = [layer for layer in others if isinstance(layer, PatchConv2d)]
+        for layer in frozen:
+            layer.frozen = True
+        try:
             torch.autograd.backward(loss, inputs=list(self.network(network).parameters()))
-        else:
-            super()._gradients(network, loss)
+        finally:
+            for layer in frozen:
+                layer.frozen = False
 
     def update(self, network: str, loss: Tensor) -> None:
         """Gradient of ``loss`` for ``network`` alone and one step of its optimiser."""
         super().update(network, loss)
+        self._stack.optimisers[network].zero_grad()  # not kept until the next step's update
         _forget(self.network(network))
 
 
@@ -94,8 +101,6 @@ class FastTorchStack(TorchStack):
             raise ConfigError(f"precision = {precision} needs dtype = float32, got {config.dtype}")
         self.changes, self.precision = frozenset(changes), precision
         super().__init__(config)
-        if "workspace" in changes:
-            release_freed_memory()  # what the initial weights needed, once
 
     def keep(self, draws: Draws, stream: str, shape: tuple[int, ...], rate: float) -> np.ndarray:
         """A dropout pattern, by two threads where the run may use two."""

@@ -184,7 +184,7 @@ def test_a_worker_that_nobody_holds_any_more_is_ended(gone) -> None:
 
 
 def test_ctrl_c_of_a_terminal_does_not_reach_the_worker(worker: Worker) -> None:
-    assert os.getsid(worker.pid) == worker.pid != os.getsid(0)
+    assert os.getpgid(worker.pid) == worker.pid != os.getpgid(0)
 
 
 # --- the stack on top --------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class RowProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=child_environment(cores, dict(spec.get("row", {}).get("environment", ()))),
-            start_new_session=True,
+            process_group=0,  # in our session: a stopped process whose parent is killed is then ended by the system
         )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()

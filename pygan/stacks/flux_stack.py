@@ -70,8 +70,9 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is ours to handle, not the worker's: a session of its own, and on
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows a process group
+                # Ctrl-C is ours to handle, not the worker's: a process group of its own. Of our session, so that the
+                process_group=0,  # system ends even a stopped worker when we are killed
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._owed = 0  # answers to requests whose wait was interrupted; they must not be taken for later ones
@@ -183,7 +184,7 @@ def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the worker and whatever it started (it leads a session of its own)."""
+    """Kill the worker and whatever it started (it leads a process group of its own)."""
     if process.poll() is None:
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended in this moment

@@ -1,6 +1,7 @@
 """Random rounds, one row at a time, and the processes that rows run in."""
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -150,6 +151,24 @@ def test_a_process_that_hangs_is_ended(fake: RowProcess) -> None:
         fake.ask("hang", timeout=0.3)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_stopped_process_does_not_outlive_a_benchmark_that_is_killed() -> None:
+    script = (
+        "import sys, time; from pygan.benchmarking import process; from pathlib import Path\n"
+        "process.child_command = lambda: [sys.executable, '-c', sys.argv[1]]\n"
+        "row = process.RowProcess('torch-eager', {}, 1); row.stop(); print(row.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, FAKE], stdout=subprocess.PIPE, text=True) as benchmark:
+        assert benchmark.stdout is not None
+        row = int(benchmark.stdout.readline())
+        assert machine.tree(row) == [row]
+        benchmark.kill()
+    end = time.monotonic() + 10
+    while (status := Path(f"/proc/{row}/stat")).exists() and status.read_text().split()[2] not in "ZX":
+        assert time.monotonic() < end, "still there"
+        time.sleep(0.05)
 
 
 def test_a_stopped_process_can_be_closed(fake: RowProcess) -> None:

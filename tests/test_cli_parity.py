@@ -173,11 +173,21 @@ def test_full_means_the_published_sizes(pygan: Pygan) -> None:
         (["torch", "recorded", "--seed", "4"], ["seed"]),
         (["torch", "recorded", "--seeds", "0-1"], ["seed"]),
         (["torch", "recorded", "--width", "3", "--steps", "1", "--levels", "8"], ["width"]),
+        (["torch", "recorded", "--samples", "100"], ["was recorded on", "images, not 100; leave out --samples"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and not value[0].startswith("'") else "",
 )
 def test_bad_input_is_one_message_and_exit_code_2(pygan: Pygan, arguments: list[str], words: list[str]) -> None:
     refused(pygan("parity", *arguments), *words)
+
+
+def test_a_config_file_that_contradicts_the_recording_is_refused_like_a_flag(pygan: Pygan, tmp_path: Path) -> None:
+    own = pygan("parity", "--print-config")[1]
+    (tmp_path / "own.toml").write_text(own)
+    sides = ("parity", "torch", "recorded", "--steps", "1", "--levels", "8", "--config")
+    assert pygan(*sides, "own.toml")[0] == 0
+    (tmp_path / "other.toml").write_text(own.replace("seed = 0", "seed = 4"))
+    refused(pygan(*sides, "other.toml"), "seed = 4 (recorded with 0)")
 
 
 def test_a_gpu_that_is_not_there_is_one_message_and_exit_code_2(pygan: Pygan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,9 +80,9 @@ def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[...,
 
     The command's parameters ``config``, ``answer`` and ``given`` are not options. ``config`` is the validated config:
     published values, overridden by this command's ``defaults`` (less those of the narrow twin where the command has a
-    ``--full`` that is set), by the file, by flags; ``given`` names the fields that flags set. ``answer`` is what it
-    tells machines (:func:`pygan.cli.output.answering`). ``--every`` is another name of ``--picture-every``, unless the
-    command has an option of that name, which then replaces both.
+    ``--full`` that is set), by the file, by flags; ``given`` names the fields that the file or flags set.
+    ``answer`` is what it tells machines (:func:`pygan.cli.output.answering`). ``--every`` is another name of
+    ``--picture-every``, unless the command has an option of that name, which then replaces both.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,6 +104,7 @@ def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[...,
                 answer["config"] = config.to_dict()
                 if "given" in signature.parameters:
                     values["given"] = {name for name, value in flags.items() if value is not None}
+                    values["given"] |= set(_fields_of(config_file)) - {"recipe"}
                 if not print_config:
                     command(config=config, answer=answer, **values)
                 elif not as_json:
@@ -160,18 +161,23 @@ def make_config(
 
     ``recipe`` None is the file's, else the default one.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    values = _fields_of(file)
     stored = config_class(str(values.pop("recipe", recipe or DEFAULT_RECIPE)))
     kind = config_class(recipe) if recipe else stored
     given = {name: value for name, value in flags.items() if value is not None}
     return kind.from_dict({**(defaults or {}), **values, **given})
+
+
+def _fields_of(file: Path | None) -> dict[str, Any]:
+    """What a config file sets, ``recipe`` with it; nothing where there is none."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
 def to_toml(config: RunConfig) -> str:

@@ -124,9 +124,7 @@ def _one(
     from pygan.parity.run import compare_runs
 
     names = (names[0], _found_reference(config) if names[1] == "auto" else names[1])
-    if samples is None and steps is None and step is None and data == "digits":
-        samples = DEFAULT_STEPS * config.batch - 2  # so that the last of the default steps has a partial batch
-    config, dataset = _run_of(config, names, fixed, data, data_dir, samples)
+    config, dataset = _run_of(config, names, fixed, data, data_dir, samples, steps is None and step is None)
     sides: list[Side] = []
     try:
         for text in names:
@@ -189,11 +187,18 @@ def _trace_folder(text: str, config: Any) -> Path | None:
 
 
 def _run_of(
-    config: Any, names: tuple[str, str], fixed: set[str], data: str, data_dir: Path | None, samples: int | None
+    config: Any,
+    names: tuple[str, str],
+    fixed: set[str],
+    data: str,
+    data_dir: Path | None,
+    samples: int | None,
+    short: bool,
 ) -> tuple[Any, Dataset | None]:
     """Config and data of the runs: a recorded side's own, where there is one. Two recordings need no data.
 
-    Raises ``ConfigError`` where a flag contradicts the recording, or the images are others than it was made from.
+    ``short``: the default steps are taken. Raises ``ConfigError`` where a flag or a field of the config file
+    contradicts the recording, or the images are others than it was made from.
     """
     from pygan.data import load
     from pygan.recipes import config_from_dict
@@ -202,6 +207,8 @@ def _run_of(
     folders = [_trace_folder(text, config) for text in names]
     folder = folders[0] or folders[1]
     if folder is None:
+        if samples is None and short and data == "digits":
+            samples = DEFAULT_STEPS * config.batch - 2  # so that the last of the default steps has a partial batch
         return config, load(data, data_dir, limit=samples)
     header = Trace(folder).header
     held = config_from_dict(header.config).to_dict()
@@ -209,6 +216,10 @@ def _run_of(
     if unlike := sorted(name for name in fixed if asked[name] != held.get(name) and name not in ("device", "threads")):
         told = ", ".join(f"{name} = {asked[name]!r} (recorded with {held.get(name)!r})" for name in unlike)
         raise ConfigError(f"{folder} is a recording of another run: {told}; leave these out or compare live stacks")
+    if samples not in (None, header.data["images"]):
+        raise ConfigError(
+            f"{folder} was recorded on {header.data['images']} images, not {samples}; leave out --samples"
+        )
     ours = {name: asked[name] for name in ("device", "threads") if name in fixed}
     if all(folders):
         return config_from_dict(header.config), None

@@ -41,6 +41,7 @@ include("training.jl")
 include("worker.jl")
 include("tuned.jl")
 include("tuned_convolutions.jl")
+include("tuned_fourier.jl")
 include("bench.jl")
 include("precompile.jl")
 

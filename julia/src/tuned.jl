@@ -9,6 +9,7 @@ const CHANGES = (
     "unused",   # no gradient by the weights of a network that is not updated, nor by the first layer's data
     "patches",  # convolutions over patches whose channels lie side by side (tuned_convolutions.jl)
     "leaky",    # leaky relu and dropout in one pass each way, in place of broadcasts of dual numbers
+    "fourier",  # the 5 x 5 transposed convolution by exact transforms (tuned_fourier.jl)
 )
 
 "A config whose step is changed as `changes` says; every field of the config itself is there too."
@@ -50,6 +51,7 @@ struct Plan
     weights::Bool
     unused::Bool
     patches::Bool
+    fourier::Bool
     leaky::Bool
     frozen::Bool
     patterns::Bool
@@ -67,7 +69,7 @@ function call(run::Run{<:Tuned}, name, network, chain, x)
             layer.source[] = has("masks") ? (run.draws, stream) : (dims, rate) -> keep(run.draws, stream, dims, rate)
         end
         patterns = inside && !isdisjoint(run.capture, ("patterns", "patterns:$name"))
-        forms = has.(("masks", "norm", "weights", "unused", "patches"))
+        forms = has.(("masks", "norm", "weights", "unused", "patches", "fourier"))
         Plan(forms..., inside && has("leaky"), run.config.trained[] != network, patterns)
     end
     prefix = "pattern/$name/$network"
@@ -259,7 +261,7 @@ end
 # --- convolutions --------------------------------------------------------------------------------------------
 
 function fast(layer::Union{Conv,ConvTranspose}, x::Array, plan, data)
-    (plan.weights || plan.unused || plan.patches) || return layer(x)
+    (plan.weights || plan.unused || plan.patches || plan.fourier) || return layer(x)
     transposed = layer isa ConvTranspose
     dims = ignore_derivatives(() -> transposed ? Flux.conv_transpose_dims(layer, x) : Flux.conv_dims(layer, x))
     wants = (data=!(plan.unused && data), weight=!(plan.unused && plan.frozen))
@@ -267,7 +269,19 @@ function fast(layer::Union{Conv,ConvTranspose}, x::Array, plan, data)
     return NNlib.bias_act!(layer.σ, z, Flux.conv_reshape_bias(layer))
 end
 
-convolved(x, weight, dims, transposed, wants, plan) = first(with_products(x, weight, dims, transposed, plan))
+convolved(x, weight, dims, transposed, wants, plan) = first(with_gradients(x, weight, dims, transposed, plan))
+
+"The result, and a function of its gradient and of what is wanted: the gradients by data and by weight."
+function with_gradients(x, weight, dims, transposed, plan)
+    plan.fourier && transposed && by_fourier(dims, size(x, 4)) && return fourier_with_gradients(x, weight, Fourier(dims))
+    y, onwards, filter = with_products(x, weight, dims, transposed, plan)
+    function gradients(dy, wants)
+        dx = wants.data ? onwards(dy) : ZeroTangent()
+        dw = wants.weight ? (transposed ? filter(dy, x) : filter(x, dy)) : ZeroTangent()
+        return dx, dw
+    end
+    return y, gradients
+end
 
 "The result, and the products by which its gradient goes on to the data and to the weight."
 function with_products(x, weight, dims, transposed, plan)
@@ -285,11 +299,9 @@ function with_products(x, weight, dims, transposed, plan)
 end
 
 function ChainRulesCore.rrule(::typeof(convolved), x, weight, dims, transposed, wants, plan)
-    y, onwards, filter = with_products(x, weight, dims, transposed, plan)
+    y, gradients = with_gradients(x, weight, dims, transposed, plan)
     function pullback(Δ)
-        dy = as_array(unthunk(Δ))
-        dx = wants.data ? onwards(dy) : ZeroTangent()
-        dw = wants.weight ? (transposed ? filter(dy, x) : filter(x, dy)) : ZeroTangent()
+        dx, dw = gradients(as_array(unthunk(Δ)), wants)
         return NoTangent(), dx, dw, NoTangent(), NoTangent(), NoTangent(), NoTangent()
     end
     return y, pullback

@@ -108,6 +108,39 @@ end
     @test close(PyganFlux.by_weight(x, y, patches), NNlib.∇conv_filter(x, y, dims))
 end
 
+@testset "products by transforms are NNlib's ($T, size $size, kernel $kernel, padding $padding, flipped $flipkernel)" for
+    T in (Float32, Float64), (size, kernel, padding) in ((7, 5, 2), (8, 5, 2), (5, 5, 1)), flipkernel in (false, true)
+    NNlib = PyganFlux.NNlib
+    out = size + kernel - 1 - 2 * padding
+    x, dy, weight = randn(T, size, size, 3, 6), randn(T, out, out, 4, 6), randn(T, kernel, kernel, 4, 3)
+    dims = NNlib.DenseConvDims((out, out, 4, 6), Base.size(weight); padding, flipkernel)
+    @test PyganFlux.by_fourier(dims, 6)
+    f = PyganFlux.Fourier(dims)
+    y, gradients = @inferred PyganFlux.fourier_with_gradients(x, weight, f)
+    dx, dw = gradients(dy, (data=true, weight=true))
+    close(a, b) = isapprox(a, b; rtol=(T == Float32 ? 1e-5 : 1e-12))
+    @test close(y, NNlib.∇conv_data(x, weight, dims))
+    @test close(dx, NNlib.conv(dy, weight, dims))
+    @test close(dw, NNlib.∇conv_filter(dy, x, dims))
+    @test gradients(dy, (data=true, weight=true)) == (dx, dw)
+    @test gradients(dy, (data=false, weight=true)) == (PyganFlux.ZeroTangent(), dw)
+end
+
+@testset "transforms serve only what they were written for" begin
+    NNlib = PyganFlux.NNlib
+    served(wide, kernel; images=6, more...) =
+        PyganFlux.by_fourier(NNlib.DenseConvDims((wide..., 4, images), (kernel..., 4, 3); more...), images)
+    @test PyganFlux.products(PyganFlux.Fourier(7, 5, 2, false)) == 121
+    @test served((7, 7), (5, 5); padding=2)
+    @test !served((7, 7), (5, 5); padding=2, images=1)
+    @test !served((14, 14), (5, 5); padding=2, stride=2)
+    @test !served((9, 9), (3, 3); padding=2, dilation=2)
+    @test !served((7, 9), (5, 5); padding=2)
+    @test !served((7, 7), (5, 3); padding=(2, 2, 1, 1))
+    @test !served((7, 7), (5, 5); padding=(2, 1, 1, 2))
+    @test !served((7, 7), (1, 1))
+end
+
 @testset "the order of an epoch is drawn once and is the draw" begin
     draws = Draws(4)
     expected = permutation(PyganFlux.at(draws, 2), "shuffle", 10)

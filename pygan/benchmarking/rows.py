@@ -12,7 +12,7 @@ from typing import Any
 from pygan.errors import ConfigError, PyganError
 from pygan.stacks.fast import CHANGES
 
-TUNED = ("gc", "masks", "norm", "weights", "unused", "patches", "leaky")
+TUNED = ("gc", "masks", "norm", "weights", "unused", "patches", "leaky", "fourier")
 """The changes of ``julia/src/tuned.jl``, in the order in which their gain is reported."""
 
 

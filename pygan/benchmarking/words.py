@@ -55,5 +55,6 @@ CHANGES = {
     "unused": "no gradient that nobody uses",
     "patches": "convolutions as products over patches whose channels lie side by side, small images several at once",
     "leaky": "leaky relu and dropout in one pass each way by all threads, in place of broadcasts of dual numbers",
+    "fourier": "the 5 x 5 transposed convolution by exact transforms: 121 products for 841 taps",
 }
 """The changes of ``julia/src/tuned.jl`` in words."""

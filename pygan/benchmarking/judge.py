@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,11 @@ def judge(folder: Path, images: int, cores: int) -> Verdict:
     twin = config.replace(device="cpu", threads=cores, randomness="keyed")
     batch = Batches(load(trace.header.data["name"]), twin, images)[0]
     if reference is not None:
-        pattern = {key: value for key, value in record.pattern.items() if key.startswith("generator/")}
-        found = _within_bands(record, _torch_step(twin, batch, pattern), "torch with its on/off patterns")
+        free = _torch_step(twin, batch, {})
+        held = {key: value for key, value in free.pattern.items() if key in record.pattern}  # a recording keeps some
+        if flips := _too_many_flips(record, replace(free, pattern=held)):
+            return flips
+        found = _within_bands(record, _torch_step(twin, batch, record.pattern), "torch with its on/off patterns")
         far = [
             d for d in compare_records(record, Trace(reference).record(0), kinds=("loss",)) if not EARLY_LOSS.admits(d)
         ]
@@ -76,9 +80,8 @@ def _within_bands(mine: StepRecord, theirs: StepRecord, whose: str) -> Verdict:
 def _held_to_the_referee(record: StepRecord, config: Any, batch: np.ndarray) -> Verdict:
     ours = _torch_step(config, batch, record.pattern)
     truth = _torch_step(config.replace(dtype="float64"), batch, record.pattern)
-    flipped = _share_of_flips(record, _torch_step(config, batch, {}))
-    if flipped > MOST_FLIPS:
-        return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in torch")
+    if flips := _too_many_flips(record, _torch_step(config, batch, {})):
+        return flips
 
     def inside(kind: str, difference: Difference) -> bool:
         own, right = (getattr(one, kind).get(difference.key) for one in (ours, truth))
@@ -129,6 +132,14 @@ def _lowered(precision: str, record: StepRecord, config: Any, batch: np.ndarray)
 
     told = f"first step within {LOWERED_BAND} units of {precision} of the Float64 referee"
     return _each_tensor(record, truth, inside, told, "; no Float32 step")
+
+
+def _too_many_flips(record: StepRecord, free: StepRecord) -> Verdict | None:
+    """The verdict on a step whose on/off patterns are too far from torch's to be imposed on it."""
+    flipped = _share_of_flips(record, free)
+    if flipped <= MOST_FLIPS:
+        return None
+    return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in torch")
 
 
 def _share_of_flips(record: StepRecord, free: StepRecord) -> float:

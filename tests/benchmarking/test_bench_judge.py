@@ -115,6 +115,20 @@ def test_recorded_flux_passes_as_a_flux_row_and_a_changed_one_does_not(store: St
     assert key in verdict.reason
 
 
+@pytest.mark.parametrize(("flips", "verdict"), [(1, "agree"), (100, "differs")])
+def test_a_flux_row_may_have_few_patterns_of_its_own_in_every_call(store: Store, flips: int, verdict: str) -> None:
+    config = FluxTutorialConfig()
+    batch = Batches(load("digits"), config, 128)[0]
+    free = TorchStack(config).step(batch, Draws(0), CAPTURE)
+    key = "fake/discriminator.leaky1"
+    pattern = {name: value.copy() for name, value in free.pattern.items()}
+    pattern[key].ravel()[:flips] ^= True
+    own = TorchStack(config).step(batch, Draws(0), CAPTURE, impose=pattern)
+    found = judge(store(replace(own, pattern=pattern), config, "flux"), 128, 2)
+    assert found.verdict == verdict, found.reason
+    assert verdict == "agree" or "another sign" in found.reason
+
+
 def test_a_torch_row_is_held_to_the_recording(store: Store) -> None:
     config = FluxTutorialConfig()
     pattern = Trace(traces_dir() / RECORDED).record(0).pattern

@@ -38,6 +38,7 @@ class TorchRunner:
     def configure(self, config: Any, images: int, phases: bool) -> None:
         """Build the stack; with ``phases`` the end of the discriminator's update is noted."""
         self._config = config.replace(randomness=self._row.randomness, device=self._row.device, threads=self._cores)
+        self._changes = self._row.changes  # which the request "changes" may have altered
         self._batches = Batches(self._dataset, self._config, images)
         self.stack = self._stack(self._config)
         self._marks: list[float] = []

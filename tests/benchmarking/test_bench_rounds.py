@@ -12,9 +12,11 @@ import pytest
 from pygan.benchmarking import machine, process
 from pygan.benchmarking.process import RowProcess, child_environment
 from pygan.benchmarking.rounds import FEWEST_ROUNDS, per_step, sample_rounds
-from pygan.benchmarking.rows import available_cores
+from pygan.benchmarking.rows import ROWS, available_cores
 from pygan.benchmarking.session import Settings, thread_settings
+from pygan.benchmarking.torch_runner import TorchRunner
 from pygan.errors import ConfigError, WorkerError
+from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 
 FAKE = """
 import json, os, sys, time
@@ -190,3 +192,14 @@ def test_thread_settings_never_exceed_the_cores() -> None:
     assert thread_settings(2) == [(1, 2), (2, 1), (2, 2)]
     assert (4, 2) in thread_settings(8)
     assert available_cores() >= 1
+
+
+def test_a_row_that_was_asked_for_other_changes_is_whole_again_when_it_is_configured(
+    narrow: FluxTutorialConfig,
+) -> None:
+    runner = TorchRunner(ROWS["torch-tuned"], 1, "digits")
+    runner.configure(narrow, 8, False)
+    runner.ask("changes", changes=["memory"])
+    assert runner.facts()["changes"] == ["memory"]
+    runner.configure(narrow, 8, False)
+    assert tuple(runner.facts()["changes"]) == ROWS["torch-tuned"].changes

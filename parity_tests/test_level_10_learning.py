@@ -93,7 +93,7 @@ def test_recorded_full_width_run_learned_as_its_sketches_say() -> None:
     trace = recorded("flux-full-digits")
     checks = learning_gate(trace, None, BOTH, trace.header.config["grid"])
     assert_trained(checks, BOTH, (6, 10))
-    assert losses(checks)["discriminator"].last < 0.5 * losses(checks)["discriminator"].first
+    assert losses(checks)["discriminator"].low < 0.5 * losses(checks)["discriminator"].first
     assert pictures(checks).contrast > 1.9, "strokes from black to white"
 
 

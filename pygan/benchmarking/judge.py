@@ -121,9 +121,8 @@ LOWERED_FLIPS = 1e-2
 def _lowered(precision: str, record: StepRecord, config: Any, batch: np.ndarray) -> Verdict:
     """A row in lowered precision claims no Float32 step; it is held to the referee within its own rounding."""
     truth = _torch_step(config.replace(dtype="float64"), batch, record.pattern)
-    flipped = _share_of_flips(record, _torch_step(config, batch, {}))
-    if flipped > LOWERED_FLIPS:
-        return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in Float32")
+    if flips := _too_many_flips(record, _torch_step(config, batch, {}), LOWERED_FLIPS, "Float32"):
+        return flips
 
     def inside(kind: str, difference: Difference) -> bool:
         near_zero = kind != "gradient" or np.size(getattr(truth, kind).get(difference.key)) == 1
@@ -134,12 +133,14 @@ def _lowered(precision: str, record: StepRecord, config: Any, batch: np.ndarray)
     return _each_tensor(record, truth, inside, told, "; no Float32 step")
 
 
-def _too_many_flips(record: StepRecord, free: StepRecord) -> Verdict | None:
-    """The verdict on a step whose on/off patterns are too far from torch's to be imposed on it."""
+def _too_many_flips(
+    record: StepRecord, free: StepRecord, most: float = MOST_FLIPS, whose: str = "torch"
+) -> Verdict | None:
+    """The verdict on a step whose on/off patterns are too far from the ``free`` step's to be imposed."""
     flipped = _share_of_flips(record, free)
-    if flipped <= MOST_FLIPS:
+    if flipped <= most:
         return None
-    return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in torch")
+    return Verdict(DIFFERS, f"{flipped:.1e} of the units have another sign than in {whose}")
 
 
 def _share_of_flips(record: StepRecord, free: StepRecord) -> float:

@@ -33,7 +33,6 @@ class TorchRunner:
 
     def __init__(self, row: Row, cores: int, data: str) -> None:
         self._row, self._cores, self._dataset = row, cores, load(data)
-        self._changes = row.changes
 
     def configure(self, config: Any, images: int, phases: bool) -> None:
         """Build the stack; with ``phases`` the end of the discriminator's update is noted."""

@@ -100,11 +100,12 @@ def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[...,
             with answering(as_json) as answer:
                 dropped = {*NARROW, "threads"} if values.get("full") else set()
                 kept = {name: value for name, value in defaults.items() if name not in dropped}
-                config = make_config(recipe, config_file, flags, kept)
+                stored = read_config(config_file)
+                config = make_config(recipe, stored, flags, kept)
                 answer["config"] = config.to_dict()
                 if "given" in signature.parameters:
-                    values["given"] = {name for name, value in flags.items() if value is not None}
-                    values["given"] |= set(_fields_of(config_file)) - {"recipe"}
+                    values["given"] = {name for name, value in flags.items() if value is not None} | stored.keys()
+                    values["given"].discard("recipe")
                 if not print_config:
                     command(config=config, answer=answer, **values)
                 elif not as_json:
@@ -155,20 +156,23 @@ def publications(kind: type[RunConfig]) -> list[str]:
 
 
 def make_config(
-    recipe: str | None, file: Path | None, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    recipe: str | None,
+    stored: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """Published values of ``recipe``, overridden by ``defaults``, by the TOML ``file``, by ``flags`` not None.
+    """Published values of ``recipe``, overridden by ``defaults``, by what a file ``stored``, by ``flags`` not None.
 
     ``recipe`` None is the file's, else the default one.
     """
-    values = _fields_of(file)
-    stored = config_class(str(values.pop("recipe", recipe or DEFAULT_RECIPE)))
-    kind = config_class(recipe) if recipe else stored
+    values = dict(stored)
+    of_file = config_class(str(values.pop("recipe", recipe or DEFAULT_RECIPE)))
+    kind = config_class(recipe) if recipe else of_file
     given = {name: value for name, value in flags.items() if value is not None}
     return kind.from_dict({**(defaults or {}), **values, **given})
 
 
-def _fields_of(file: Path | None) -> dict[str, Any]:
+def read_config(file: Path | None) -> dict[str, Any]:
     """What a config file sets, ``recipe`` with it; nothing where there is none."""
     if file is None:
         return {}
@@ -181,7 +185,7 @@ def _fields_of(file: Path | None) -> dict[str, Any]:
 
 
 def to_toml(config: RunConfig) -> str:
-    """``config`` as TOML that :func:`make_config` reads back to an equal config."""
+    """``config`` as TOML that :func:`read_config` and :func:`make_config` turn back to an equal config."""
     lines = [f"# every field of one pygan {__version__} config; `pygan recipes` says what each means and allows"]
     for name, value in config.to_dict().items():
         lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")

@@ -158,7 +158,7 @@ def test_a_process_that_hangs_is_ended(fake: RowProcess) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_stopped_process_does_not_outlive_a_benchmark_that_is_killed() -> None:
     script = (
-        "import sys, time; from pygan.benchmarking import process; from pathlib import Path\n"
+        "import sys, time; from pygan.benchmarking import process\n"
         "process.child_command = lambda: [sys.executable, '-c', sys.argv[1]]\n"
         "row = process.RowProcess('torch-eager', {}, 1); row.stop(); print(row.pid, flush=True); time.sleep(60)"
     )

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pygan.stacks.fast.patches import empty_maps, in_weights_dtype
+from pygan.stacks.fast.patches import empty_maps, in_weights_dtype, rows_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _by_weight(spread: Tensor, back: Tensor, matrix: Tensor) -> Tensor:
 
 def to_products(x: Tensor, matrix: Tensor) -> Tensor:
     """``(N, C, S, S)`` to the factors of products ``(N, T, C)``."""
-    return torch.matmul(matrix, x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1]))  # a view of channels-last maps
+    return torch.matmul(matrix, rows_of(x).view(len(x), -1, x.shape[1]))
 
 
 def _from_products(products: Tensor, matrix: Tensor) -> Tensor:

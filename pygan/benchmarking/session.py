@@ -26,6 +26,8 @@ PHASES = ("generate", "draws", "data", "picture")
 PHASE_ROWS = ("torch-eager-injected", "flux")
 """The rows whose steps are also timed in parts."""
 PHASE_REPEATS = 5
+FOR_GOOD = frozenset({"heap"})
+"""Changes that act on a row's whole process and are not undone."""
 
 
 @dataclass(frozen=True)
@@ -244,28 +246,33 @@ class Session:
         self._threads = (best["julia_threads"], best["blas_threads"])
 
     def gains_of_changes(self, config: Any, row: Row, reference: Sequence[float] | None) -> list[dict[str, Any]]:
-        """Median step with the first 0, 1, ... changes of the tuned row, in random rounds of one process.
+        """Median step with the first 0, 1, ... changes of the tuned row, in random rounds.
 
+        All sets run in one process, but for those with a change :data:`FOR_GOOD`, which run in one of their own.
         The losses of every step are held to ``reference``, those of a verified keyed row; a set of changes that
         leaves the band shows no time but the fault.
         """
         assert row.changes is not None
         sets = {str(count): list(row.changes[:count]) for count in range(len(row.changes) + 1)}
-        process = self.process(row.name, row)
-        process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
+        processes = {count: self._with_changes(row, changes) for count, changes in sets.items()}
+        for process in processes.values():
+            process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
 
         def sample(count: str) -> Sample:
+            process = processes[count]
             process.ask("changes", changes=sets[count])
             process.ask("steps", count=1)  # a stack made anew touches its memory for the first time
             return process.ask("steps", count=2)
 
-        for count in sets:
+        for count, process in processes.items():
             sample(count)
+            process.stop()
         samples, _, _ = sample_rounds(
-            dict.fromkeys(sets, process), sample, self.settings.rounds, 2 * self.settings.seconds,
+            processes, sample, self.settings.rounds, 2 * self.settings.seconds,
             tick=lambda done, total, one: self.tell(done, total, f"changes in {row.name}: the first {one}"),
         )  # fmt: skip
-        process.stop()
+        for process in processes.values():
+            process.stop()
         entries = []
         for count, changes in sets.items():
             _, faults = timed_losses([one["losses"] for one in samples[count]], reference, "the keyed torch row")
@@ -275,6 +282,13 @@ class Session:
             verdict = "differs" if faults else "agree"
             entries.append({"changes": changes, "verdict": verdict, "reason": "; ".join(faults), **shown})
         return entries
+
+    def _with_changes(self, row: Row, changes: Sequence[str]) -> RowProcess:
+        """The process in which the tuned row runs with ``changes`` alone."""
+        if not FOR_GOOD & set(row.changes or ()):
+            return self.process(row.name, row)
+        kind = "changed for good" if FOR_GOOD & set(changes) else "as it starts"
+        return self.process(f"{row.name}, {kind}", row.replace(changes=()))
 
 
 def _with_generator(sample: Sample) -> Sample:

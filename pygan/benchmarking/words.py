@@ -11,9 +11,15 @@ TORCH_CHANGES = {
     ),
     "norm": ("BatchNorm in few passes, its sums in cascades (for exactness)", "no gain"),
     "joined": ("BatchNorm with relu, leaky relu with dropout, flatten with dense in one pass each", "3 ms less"),
+    "dense": ("the generator's dense layer computed once for its two calls, which see the same noise", "3 ms less"),
     "gradients": ("no gradient that nobody uses", "4 ms less"),
     "adam": ("torch's fused Adam with Optimisers.jl's corrections", "10 ms less"),
     "masks": ("dropout patterns drawn by two threads", "4 ms less"),
+    "heap": (
+        "freed memory kept by the process for the next step, in a process of its own: without it 0 to 14,000 page "
+        "faults a step, as the memory happens to lie",
+        "30 ms less",
+    ),
 }
 """The changes of :data:`pygan.stacks.fast.CHANGES` in words, and what was expected of each before it was measured, of a
 step of 250 ms."""
@@ -24,15 +30,8 @@ DROPPED = (
         "1.4 times slower than eager: convolutions cost the same, and inductor draws dropout by a scalar generator, so "
         "that the graphs which hold it take 3 times what `bernoulli_` and its neighbours took",
     ),
-    ("the generator's dense layer computed once for its two calls", "3 ms less", "within noise (0.98 to 1.01)"),
     ("dropout patterns drawn ahead by a thread while the step computes", "4 ms less", "within noise (0.98 to 1.00)"),
     ("complex products as 2 x 2 blocks of real ones: 41 larger matrix products", "no change", "8.5 ms in place of 7.0"),
-    (
-        "freed memory kept by the allocator for the next step, a setting of the whole process",
-        "30 ms less",
-        "once the transforms lend each other no buffers, within noise (0.9 to 1.15, in processes of their own), and 30 "
-        "MB more at the peak",
-    ),
     ("activations in memory with huge pages", "5 ms less", "within noise"),
     ("the frequencies' matrix products as one grouped convolution by oneDNN", "10 ms less", "7.8 ms in place of 8.1"),
     ("the generator's dense layer through oneDNN", "3 ms less", "3.0 ms for 4.6 alone, within noise in the step"),

@@ -153,7 +153,8 @@ def _from_products(products: Tensor, matrix: Tensor) -> Tensor:
 
 def kernel_spectrum(weight: Tensor, given: Transforms) -> Tensor:
     """Kernels ``(C, O, K, K)`` to products ``(T, C, O)``."""
-    return (given.kernel_to_products @ weight.flatten(2).flatten(0, 1).t()).view(-1, *weight.shape[:2])
+    matrix = given.kernel_to_products.expand(len(weight), -1, -1)
+    return torch.bmm(matrix, weight.flatten(2).transpose(1, 2)).transpose(0, 1)
 
 
 class FourierConvTranspose2d(nn.ConvTranspose2d):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pygan.recipes.dropout import Dropout
 from pygan.stacks.fast import LAYER_CHANGES
+from pygan.stacks.fast.dense import SharedLinear
 from pygan.stacks.fast.fourier import FourierConvTranspose2d
 from pygan.stacks.fast.norm import FastBatchNorm1d, FastBatchNorm2d, fast_norm
 from pygan.stacks.fast.patches import PatchConv2d, PatchConvTranspose2d
@@ -131,6 +132,10 @@ def fast_network(network: nn.Module, changes: Collection[str] = LAYER_CHANGES) -
     if not isinstance(network, nn.Sequential):
         return network
     layers = OrderedDict((name, fast_layer(layer, changes)) for name, layer in network.named_children())
+    first, layer = next(iter(layers.items()), ("", None))
+    if type(layer) is nn.Linear and "dense" in changes:
+        layers[first] = shared = SharedLinear(layer.in_features, layer.out_features, layer.bias is not None, "meta")
+        shared.weight, shared.bias = layer.weight, layer.bias
     kind = FastSequential if "joined" in changes else nn.Sequential
     return kind(layers).train(network.training)
 

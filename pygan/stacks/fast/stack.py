@@ -14,7 +14,9 @@ from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.stacks.fast import CHANGES
 from pygan.stacks.fast.adam import FusedAdam
+from pygan.stacks.fast.dense import SharedLinear
 from pygan.stacks.fast.fourier import FourierConvTranspose2d
+from pygan.stacks.fast.heap import keep_freed_memory
 from pygan.stacks.fast.layers import fast_network
 from pygan.stacks.fast.masks import drawn_in_halves
 from pygan.stacks.fast.patches import PatchConv2d
@@ -76,7 +78,7 @@ class FastRun(Run):
 
 def _forget(network: nn.Module) -> None:
     for layer in network.modules():
-        if isinstance(layer, FourierConvTranspose2d):
+        if isinstance(layer, FourierConvTranspose2d | SharedLinear):
             layer.forget()
 
 
@@ -115,6 +117,8 @@ class FastTorchStack(TorchStack):
 
     def initialise(self) -> None:
         """Fresh networks and optimisers, then their fast forms over the same parameters and moments."""
+        if "heap" in self.changes and self.device.type == "cpu":
+            keep_freed_memory()
         super().initialise()
         self.networks = {name: fast_network(network, self.changes) for name, network in self.networks.items()}
         if "adam" in self.changes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -55,15 +56,22 @@ def test_fourier_convolution(size: int, kernel: int, padding: int, count: int, c
     plain = nn.ConvTranspose2d(channels, outputs, kernel, padding=padding, bias=False, dtype=torch.float64)
     fast = fast_layer(plain)
     assert type(fast) is FourierConvTranspose2d and fast.weight is plain.weight
-    assert_same(fast, plain, torch.randn(count, channels, size, size, dtype=torch.float64))
+    x = torch.randn(count, channels, size, size, dtype=torch.float64)
+    assert_same(fast, plain, x)
+    with torch.no_grad():
+        fast(x)
     assert fast._spectrum is not None, "it went another way"
+    assert_same(fast, plain, x)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 7, 9), (3, 2, 2, 2)], ids=["not square", "too small to pay"])
 def test_other_maps_go_the_plain_way(shape: tuple[int, ...]) -> None:
     plain = nn.ConvTranspose2d(2, 3, 5, padding=2, bias=False, dtype=torch.float64)
     fast = fast_layer(plain)
-    assert_same(fast, plain, torch.randn(shape, dtype=torch.float64))
+    x = torch.randn(shape, dtype=torch.float64)
+    assert_same(fast, plain, x)
+    with torch.no_grad():
+        fast(x)
     assert fast._spectrum is None
 
 
@@ -87,12 +95,23 @@ def test_the_spectrum_is_of_the_weights_until_told_to_forget() -> None:
     plain = nn.ConvTranspose2d(2, 3, 5, padding=2, bias=False)
     fast: Any = fast_layer(plain)
     x = torch.randn(2, 2, 7, 7)
-    before = fast(x)
     with torch.no_grad():
+        before = fast(x)
         plain.weight.mul_(2)
-    assert torch.equal(fast(x), before)
-    fast.forget()
-    torch.testing.assert_close(fast(x), 2 * before)
+        assert torch.equal(fast(x), before)
+        fast.forget()
+        torch.testing.assert_close(fast(x), 2 * before)
+
+
+def test_a_call_with_gradients_uses_the_spectrum_and_lets_it_go() -> None:
+    fast: Any = fast_layer(nn.ConvTranspose2d(2, 3, 5, padding=2, bias=False))
+    x = torch.randn(2, 2, 7, 7)
+    with torch.no_grad():
+        before = fast(x)
+    kept = weakref.ref(fast._spectrum)
+    after = fast(x)
+    assert torch.equal(after, before) and after.requires_grad
+    assert fast._spectrum is None and kept() is None, "nor does the graph hold it"
 
 
 @few

@@ -77,7 +77,7 @@ def test_a_state_moves_between_the_forms() -> None:
 
 
 def test_parameters_changed_from_outside_between_steps_are_seen() -> None:
-    """The kernel's spectrum outlives a call but not a step."""
+    """Kernels' spectra and features outlive a call but not a step."""
     plain, fast = TorchStack(config()), FastTorchStack(config())
     for stack in (plain, fast):
         stack.step(batch(), Draws(0, 0))
@@ -166,7 +166,7 @@ class Alive(TorchDispatchMode):
         return made
 
 
-def test_it_needs_hardly_more_memory_than_the_idiomatic_step() -> None:
+def test_it_needs_no_more_memory_than_the_idiomatic_step() -> None:
     peaks = []
     for kind in (TorchStack, FastTorchStack):
         stack = kind(FluxTutorialConfig())
@@ -177,7 +177,7 @@ def test_it_needs_hardly_more_memory_than_the_idiomatic_step() -> None:
         with Alive() as alive:
             stack.time_steps([real], Draws(0))
         peaks.append(alive.peak + held)
-    assert peaks[1] < 1.15 * peaks[0], peaks
+    assert peaks[1] <= peaks[0], peaks
 
 
 def test_rules_layers_and_numbers_are_told_alike() -> None:

@@ -96,7 +96,8 @@ def _wave(n: int, u: int, v: int, places: np.ndarray) -> tuple[np.ndarray, np.nd
 class _Convolve(torch.autograd.Function):
     """``x`` ``(N, C, S, S)`` and ``weight`` ``(C, O, K, K)`` to ``(N, O, So, So)`` in channels-last memory.
 
-    With ``differentiate`` the products of ``x`` are kept for the gradient by weight.
+    With ``differentiate`` the products of ``x`` are kept for the gradient by weight. Those of the kernels are as many
+    and cheaper to make anew than to hold while the next network's activations need the memory.
     """
 
     @staticmethod
@@ -106,13 +107,13 @@ class _Convolve(torch.autograd.Function):
         ctx.given, ctx.kernel = given, weight.shape[2]
         spread = to_products(x, given.to_products)
         if differentiate:
-            ctx.save_for_backward(spectrum)
+            ctx.save_for_backward(weight)
             ctx.spread = spread  # not saved: the gradient by weight is its last use, before others need memory
         return _from_products(torch.bmm(spread.transpose(0, 1), spectrum), given.to_output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (spectrum,) = ctx.saved_tensors
+        (weight,) = ctx.saved_tensors
         given, spread = ctx.given, ctx.spread
         if spread is None:
             raise RuntimeError("this call was differentiated once already and keeps nothing; call the layer again")
@@ -123,7 +124,8 @@ class _Convolve(torch.autograd.Function):
             by_weight = by_weight.view(spread.shape[2], back.shape[2], ctx.kernel, ctx.kernel)
         ctx.spread = spread = None
         if ctx.needs_input_grad[0]:
-            by_input = _from_products(torch.bmm(back, spectrum.transpose(1, 2)), given.to_products)
+            products = torch.bmm(back, kernel_spectrum(weight, given).transpose(1, 2))
+            by_input = _from_products(products, given.to_products)
         return by_input, by_weight, None, None, None
 
 
@@ -160,7 +162,8 @@ def kernel_spectrum(weight: Tensor, given: Transforms) -> Tensor:
 class FourierConvTranspose2d(nn.ConvTranspose2d):
     """``nn.ConvTranspose2d`` of stride 1, without bias, by transforms where they pay, as on small square maps.
 
-    The spectrum of the kernels serves every call until :meth:`forget`, which whoever changes the weights must call.
+    A call without gradients keeps the spectrum of the kernels for the next one; whoever changes the weights must call
+    :meth:`forget`.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -178,8 +181,8 @@ class FourierConvTranspose2d(nn.ConvTranspose2d):
         if x.shape[2] != x.shape[3] or not pays(size, kernel, padding):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         given = transforms(size, kernel, padding, x.dtype, x.device)
-        if self._spectrum is None:
-            self._spectrum = kernel_spectrum(self.weight.detach(), given)
+        spectrum = kernel_spectrum(self.weight.detach(), given) if self._spectrum is None else self._spectrum
         differentiate = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        y: Tensor = _Convolve.apply(x, self.weight, self._spectrum, given, differentiate)  # type: ignore[no-untyped-call]
+        self._spectrum = None if differentiate else spectrum
+        y: Tensor = _Convolve.apply(x, self.weight, spectrum, given, differentiate)  # type: ignore[no-untyped-call]
         return y

@@ -177,9 +177,8 @@ def _fast(report: Mapping[str, Any]) -> Iterator[str]:
     yield "## The fast step of torch, change by change"
     yield ""
     yield (
-        "`torch-tuned` keeps parameters, draws and verdict. In random rounds of one process, each line with all "
-        "changes above it; *expected* was written down before "
-        "it was measured, of a step of 250 ms:"
+        "`torch-tuned` keeps parameters, draws and verdict. In random rounds, each line with all changes above it; "
+        "*expected* was written down before it was measured, of a step of 250 ms:"
     )
     rows = [["change", "expected", "step", "against the line above", "kept"]]
     before: float | None = None

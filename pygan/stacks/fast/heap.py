@@ -27,7 +27,7 @@ def _glibc(name: str) -> Any:
 def keep_freed_memory() -> bool:
     """Have this process keep up to :data:`KEPT` bytes that it freed; True where it could be set: Linux with glibc.
 
-    The setting holds for the whole process and is not undone; its use of memory at the peak stays what it is.
+    The setting holds for the whole process and is not undone. Between steps the process holds what it held at its peak.
     """
     mallopt = _glibc("mallopt")
     return mallopt is not None and all(mallopt(*one) for one in ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, KEPT)))

@@ -85,7 +85,8 @@ def _forget(network: nn.Module) -> None:
 class FastTorchStack(TorchStack):
     """Runs a recipe as :class:`TorchStack` does, to rounding the same.
 
-    ``changes``: some of :data:`pygan.stacks.fast.CHANGES`. ``precision``: ``float32``, or ``bf16``: the
+    ``changes``: some of :data:`pygan.stacks.fast.CHANGES`; ``heap`` has the whole process keep what it frees (on the
+    CPU, see :mod:`pygan.stacks.fast.heap`). ``precision``: ``float32``, or ``bf16``: the
     networks under autocast to bfloat16, but for BatchNorm and the layers that have a form of their own (patches,
     transforms); another step, within bfloat16's rounding. Raises ``ConfigError`` on other words.
     """

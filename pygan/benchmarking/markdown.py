@@ -263,6 +263,13 @@ def _series(report: Mapping[str, Any], shown: Mapping[str, str]) -> Iterator[str
         cells = [f"{rates[name]:,.0f}" if name in rates else "-" for name in names]
         rows.append([str(group["images"]), str(group["cores"]), *cells, "yes" if group["noisy"] else ""])
     yield from _cells(rows)
+    for images, batch in dict.fromkeys((group["images"], group["config"]["batch"]) for group in groups):
+        if images < batch:
+            yield ""
+            yield (
+                f"A step on {images} images is the last of an epoch: it makes {batch} fakes all the same, "
+                f"and so takes little less time than one on {batch}."
+            )
     for one in report["not_run"]:
         yield ""
         yield f"{one['group']} was not run: {one['reason']}"

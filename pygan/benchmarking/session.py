@@ -255,7 +255,7 @@ class Session:
         assert row.changes is not None
         sets = {str(count): list(row.changes[:count]) for count in range(len(row.changes) + 1)}
         processes = {count: self._with_changes(row, changes) for count, changes in sets.items()}
-        for process in processes.values():
+        for process in dict.fromkeys(processes.values()):
             process.ask("configure", config=config.to_dict(), images=config.batch, phases=False)
 
         def sample(count: str) -> Sample:

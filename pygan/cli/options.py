@@ -104,8 +104,8 @@ def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[...,
                 config = make_config(recipe, stored, flags, kept)
                 answer["config"] = config.to_dict()
                 if "given" in signature.parameters:
-                    values["given"] = {name for name, value in flags.items() if value is not None} | stored.keys()
-                    values["given"].discard("recipe")
+                    values["given"] = {name for name, value in flags.items() if value is not None}
+                    values["given"] |= stored.keys() - {"recipe"}
                 if not print_config:
                     command(config=config, answer=answer, **values)
                 elif not as_json:

@@ -80,6 +80,17 @@ def normals_from_fields(field32: np.ndarray) -> np.ndarray:
     piecewise a polynomial of degree 5 over eighths of octaves. The segment is read off the exponent and the
     top mantissa bits of ``v`` as Float64. ``field32``: ``(n,)`` uint32; returns ``(n,)`` Float32.
     """
+    made = np.empty(len(field32), np.float32)
+    for at in range(0, len(field32), _BLOCK):
+        made[at : at + _BLOCK] = _normals(field32[at : at + _BLOCK])
+    return made
+
+
+_BLOCK = 1 << 13
+"""Normals made at once: the Float64 intermediates of so many stay in the cache."""
+
+
+def _normals(field32: np.ndarray) -> np.ndarray:
     table = _quantile_table()
     odd = (((field32 & np.uint32(0x7FFFFFFF)).astype(np.uint64) << np.uint64(1)) + np.uint64(1)).astype(np.float64)
     bits = odd.view(np.uint64)

@@ -50,7 +50,7 @@ class Measured:
     warmup: Mapping[str, Any] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     peak_bytes: int = 0
-    peak_from: str = ""
+    peak_fault: str = ""
     idle_share: float = 0.0
 
 
@@ -152,7 +152,7 @@ def _entry(
         "gc_pauses_per_step": sum(sample.get("gc_pauses", 0) for sample in one.samples) / max(steps, 1),
         "allocated_bytes_per_step": sum(sample.get("bytes", 0) for sample in one.samples) / max(steps, 1),
         "peak_bytes": one.peak_bytes,
-        "peak_from": one.peak_from,
+        "peak_fault": one.peak_fault,
         "idle_share": one.idle_share,
         "threads": {kind: one.after.get(kind) for kind in THREADS if kind in one.after},
         "versions": one.after.get("versions", {}),

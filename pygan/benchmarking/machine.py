@@ -34,17 +34,6 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def reset_peak(pid: int) -> bool:
-    """Let the peak memory of the tree count from now on; False where the system does not allow it."""
-    done = has_proc()
-    for one in tree(pid) if done else ():
-        try:
-            (_PROC / str(one) / "clear_refs").write_text("5")
-        except OSError:
-            done = False
-    return done
-
-
 def peak_bytes(pid: int) -> int:
     """Sum of the peak resident memory of every process of the tree; 0 where it cannot be looked at."""
     total = 0

@@ -297,5 +297,6 @@ def _rules() -> Iterator[str]:
         "- Thread counts are set before, and asserted after; each row may use the same cores (processor affinity).",
         "- Garbage collection is part of the time and shown; in `flux-tuned` it is placed at the end of each step,",
         "  still inside the time.",
-        "- Peak memory is that of the row's process tree after warm-up, Python client of a Julia worker included.",
+        "- Peak memory is that of a process tree that only trains, from its start on (interpreters, libraries and data",
+        "  included; of Flux also its compiler and its Python client); the timed processes also hold a judged step's.",
     )

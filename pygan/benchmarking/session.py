@@ -26,6 +26,8 @@ PHASES = ("generate", "draws", "data", "picture")
 PHASE_ROWS = ("torch-eager-injected", "flux")
 """The rows whose steps are also timed in parts."""
 PHASE_REPEATS = 5
+MEMORY_RUNS = 2
+"""Runs of a row's first steps after which its peak memory is read."""
 FOR_GOOD = frozenset({"heap"})
 """Changes that act on a row's whole process and are not undone."""
 
@@ -66,16 +68,16 @@ class Session:
         """The process of ``row``, started at first use."""
         if label not in self._processes:
             self.tell(0, 1, f"starting {label}")
-            blas = self.cores
-            if row.best_threads and self._threads:
-                row, blas = row.replace(julia_threads=self._threads[0]), self._threads[1]
             start = time.monotonic()
-            self._processes[label] = self._start(label, row, blas)
+            self._processes[label] = self._start(label, row)
             self._start_seconds[label] = time.monotonic() - start
         return self._processes[label]
 
-    def _start(self, label: str, row: Row, blas: int) -> RowProcess:
-        spec = {"row": dataclasses.asdict(row), "cores": self.cores, "data": self.settings.data, "blas_threads": blas}
+    def _start(self, label: str, row: Row, blas: int | None = None) -> RowProcess:
+        if row.best_threads and self._threads:
+            blas = self._threads[1]
+        spec = {"row": dataclasses.asdict(self._settled(row)), "cores": self.cores, "data": self.settings.data}
+        spec |= {"blas_threads": blas or self.cores}
         for other in self._processes.values():
             other.stop()
         return RowProcess(label, spec, self.cores)
@@ -112,6 +114,8 @@ class Session:
         """The group of whole steps; with ``phases`` those of the two updates in its place. ``effort``: how many times
         as long as the settings say it is sampled."""
         measured, not_run = self._ready(name, config, images, rows, phases, control)
+        if not phases:
+            self._weigh(name, measured, config, images)
         found, stopped = self._sampled(name, measured, lambda label: self._steps(label), effort)
         about = {"config": config.to_dict(), "images": images, "steps": self.settings.steps}
         make = functools.partial(make_group, cores=self.cores, stopped=stopped)
@@ -183,13 +187,35 @@ class Session:
             first_loss = sum(float(value) for value in Trace(trace).record(0).loss.values())
         law = law_faults(process.ask("law"), config.dropout) if row.randomness == "native" else []
         again = process.ask("steps", count=2)["seconds"]
-        reset = machine.reset_peak(process.pid)
         process.stop()
         one = Measured(self._settled(row), before, first_step=verdict, law=law, first_loss=first_loss)
         one.start_seconds = self._start_seconds[label]
         one.warmup = {"first_step": first[0], "then": again}
-        one.peak_from = "after warm-up" if reset else "start"
         return one
+
+    def _weigh(self, name: str, measured: Mapping[str, Measured], config: Any, images: int) -> None:
+        """Find the peak memory of each row that shows a time, in a process that only trains: on the heap of the one
+        that is timed, its judged step and the groups before have left their marks."""
+        if not machine.has_proc():
+            return
+        for label, one in measured.items():
+            if label.endswith(CONTROL_SUFFIX) or not one.first_step.shows_time:
+                continue
+            self.tell(0, 1, f"{name}: memory of {label}")
+            try:
+                one.peak_bytes = self._peak_bytes(label, one.row, config, images)
+            except PyganError as error:
+                one.peak_fault = str(error)
+
+    def _peak_bytes(self, label: str, row: Row, config: Any, images: int) -> int:
+        process = self._start(label, row)
+        try:
+            process.ask("configure", config=config.to_dict(), images=images, phases=False)
+            for _ in range(MEMORY_RUNS):
+                process.ask("steps", count=self.settings.steps)
+            return machine.peak_bytes(process.pid)
+        finally:
+            process.close()
 
     def _sampled(
         self, name: str, measured: Mapping[str, Measured], sample: Callable[[str], Sample], effort: float = 1.0
@@ -202,7 +228,6 @@ class Session:
         )  # fmt: skip
         for label, one in shown.items():
             one.samples, one.idle_share = samples[label], idle[label]
-            one.peak_bytes = machine.peak_bytes(processes[label].pid)
             one.after = processes[label].ask("facts")
             processes[label].stop()
         return dict(measured), stopped

@@ -82,6 +82,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         if control := group["control"]:
             yield f"  control: {control['row']} takes {interval(control)} times as long as itself"
         yield from (f"  note: {note}" for note in group["notes"])
+        for entry in group["rows"]:
+            if fault := entry.get("peak_fault"):
+                yield f"  {entry['row']}: peak memory not known: {fault.splitlines()[0]}"
         for one in group["refused"]:
             yield f"  {one['row']}: no time, verdict {one['verdict']}: {one['reason']}"
         for one in group["not_run"]:

@@ -22,7 +22,6 @@ from pygan.data import load
 from pygan.draws import Draws
 from pygan.pictures.grid import grid
 from pygan.recording import header
-from pygan.stacks.fast.heap import return_freed_memory
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace, TraceWriter
@@ -83,8 +82,7 @@ class TorchRunner:
         with TraceWriter(folder, header(twin, self._dataset, "first step of a benchmark row")) as trace:
             trace.write(record)
         del twin, record, impose
-        gc.collect()  # the twin's hooks and its graph hold each other; its memory is not the row's
-        return_freed_memory()
+        gc.collect()  # the twin's hooks and its graph hold each other; no timed step should find them
 
     def steps(self, count: int) -> dict[str, Any]:
         """Seconds and losses of the first ``count`` steps of a fresh run, and Python's garbage collection in them."""

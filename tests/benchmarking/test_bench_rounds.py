@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from pygan.benchmarking import machine, process
+from pygan.benchmarking.groups import Measured
 from pygan.benchmarking.process import RowProcess, child_environment
 from pygan.benchmarking.rounds import FEWEST_ROUNDS, per_step, sample_rounds
-from pygan.benchmarking.rows import ROWS, available_cores
-from pygan.benchmarking.session import Settings, thread_settings
+from pygan.benchmarking.rows import CONTROL_SUFFIX, ROWS, available_cores
+from pygan.benchmarking.session import Session, Settings, thread_settings
 from pygan.benchmarking.torch_runner import TorchRunner
+from pygan.benchmarking.verdicts import AGREE, DIFFERS, Verdict
 from pygan.errors import ConfigError, WorkerError
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 
@@ -28,6 +30,8 @@ for line in sys.stdin:
             end = time.monotonic() + request["seconds"]
             while time.monotonic() < end: pass
             answer = {"seconds": [request["seconds"]]}
+        case "configure": answer = {"error": "out of memory"} if request["images"] == 13 else {}
+        case "steps": held, answer = bytearray(os.urandom(1 << 20) * 64), {"seconds": [1.0] * request["count"]}
         case "die": print("Segmentation fault", file=sys.stderr, flush=True); os._exit(3)
         case "refuse": answer = {"error": "CUDA out of memory"}
         case "garbage": print("Precompiling", flush=True); continue
@@ -124,6 +128,23 @@ def test_a_stopped_process_uses_no_processor_time_and_goes_on_when_asked(fake: R
 def test_the_tree_holds_the_children_and_its_peak_is_counted(fake: RowProcess) -> None:
     assert machine.tree(os.getpid()).index(os.getpid()) < machine.tree(os.getpid()).index(fake.pid)
     assert machine.peak_bytes(os.getpid()) > machine.peak_bytes(fake.pid) > 1 << 20
+
+
+@pytest.mark.skipif(not machine.has_proc(), reason="looks at processes through /proc")
+@pytest.mark.parametrize(("images", "fault"), [(128, ""), (13, "out of memory")])
+def test_memory_is_that_of_a_process_that_only_trains(images: int, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "child_command", lambda: [sys.executable, "-S", "-c", FAKE])
+    row = ROWS["torch-eager"]
+    verdicts = {"torch-eager": AGREE, "torch-eager" + CONTROL_SUFFIX: AGREE, "torch-tuned": DIFFERS}
+    measured = {label: Measured(row, {}, first_step=Verdict(word, "")) for label, word in verdicts.items()}
+    with Session(2, Settings(rounds=1)) as session:
+        timed = session.process("torch-eager", row)
+        session._weigh("step", measured, FluxTutorialConfig(), images)
+        assert timed.stopped and machine.peak_bytes(timed.pid) < 64 << 20
+    weighed = measured.pop("torch-eager")
+    assert weighed.peak_bytes > 64 << 20 if not fault else weighed.peak_bytes == 0
+    assert fault in weighed.peak_fault and bool(fault) == bool(weighed.peak_fault)
+    assert [one.peak_bytes for one in measured.values()] == [0, 0], "a control and a row without a time are not weighed"
 
 
 def test_threads_are_set_for_every_library_and_none_waits_by_spinning(fake: RowProcess) -> None:

@@ -27,11 +27,10 @@ class FusedAdam(OptimisersAdam):
     @classmethod
     def over(cls, plain: Optimizer) -> Optimizer:
         """The fused form of ``plain``, over its own groups and state; an optimiser of another kind stays as it is."""
-        if type(plain) is not OptimisersAdam or len(plain.param_groups) != 1:
+        if type(plain) is not OptimisersAdam:
             return plain
-        group = plain.param_groups[0]
-        made = cls(group["params"], group["lr"], group["betas"], group["eps"])
-        made.param_groups, made.state = plain.param_groups, plain.state
+        made = cls.__new__(cls)  # its constructor would make moments of its own
+        made.__setstate__(plain.__getstate__())
         return made
 
     @torch.no_grad()

@@ -96,20 +96,29 @@ def _wave(n: int, u: int, v: int, places: np.ndarray) -> tuple[np.ndarray, np.nd
 class _Convolve(torch.autograd.Function):
     """``x`` ``(N, C, S, S)`` and ``weight`` ``(C, O, K, K)`` to ``(N, O, So, So)`` in channels-last memory.
 
+    Products are made in parts along T, no larger than the activations beside them: larger blocks would come and go
+    between those and leave gaps that nothing else fills.
+
     With ``differentiate`` the products of ``x`` are kept for the gradient by weight. Those of the kernels are as many
     and cheaper to make anew than to hold while the next network's activations need the memory.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, spectrum: Tensor, given: Transforms, differentiate: bool
+        ctx: Any, x: Tensor, weight: Tensor, spectrum: list[Tensor], given: Transforms, differentiate: bool
     ) -> Tensor:
-        ctx.given, ctx.kernel = given, weight.shape[2]
-        spread = to_products(x, given.to_products)
+        ctx.given = given
+        spread = [to_products(x, part) for part in in_parts(given.to_products)]
         if differentiate:
             ctx.save_for_backward(weight)
             ctx.spread = spread  # not saved: the gradient by weight is its last use, before others need memory
-        return _from_products(torch.bmm(spread.transpose(0, 1), spectrum), given.to_output)
+        products = x.new_empty(len(given.to_output), len(x), weight.shape[1])
+        for one, other, out in zip(spread, spectrum, in_parts(products), strict=True):
+            torch.bmm(one.transpose(0, 1), other, out=out)
+        del spread, one
+        y, rows = _empty_rows(x, weight.shape[1], given.to_output)
+        _from_products(rows, products, given.to_output)
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -120,23 +129,28 @@ class _Convolve(torch.autograd.Function):
         back = to_products(gradient, given.to_output).transpose(0, 1)
         by_input = by_weight = None
         if ctx.needs_input_grad[1]:
-            by_weight = _by_weight(spread, back, given.kernel_to_products)
-            by_weight = by_weight.view(spread.shape[2], back.shape[2], ctx.kernel, ctx.kernel)
+            by_weight = _by_weight(spread, back, given.kernel_to_products).view(weight.shape)
         ctx.spread = spread = None
         if ctx.needs_input_grad[0]:
-            products = torch.bmm(back, kernel_spectrum(weight, given).transpose(1, 2))
-            by_input = _from_products(products, given.to_products)
+            by_input, rows = _empty_rows(gradient, weight.shape[0], given.to_products)
+            matrices = (in_parts(one) for one in (back, given.kernel_to_products, given.to_products))
+            for at, (one, kernels, matrix) in enumerate(zip(*matrices, strict=True)):
+                spectrum = kernel_spectrum(weight, kernels).transpose(1, 2)
+                _from_products(rows, torch.bmm(one, spectrum), matrix, add=at > 0)
+                del spectrum
         return by_input, by_weight, None, None, None
 
 
-def _by_weight(spread: Tensor, back: Tensor, matrix: Tensor) -> Tensor:
-    """From products of inputs ``(N, T, C)`` and of gradients ``(T, N, O)``: ``(C O, K^2)``."""
-    made = None
-    half = -(-len(matrix) // 2)  # in two parts: less memory at once
-    for part in (slice(half), slice(half, None)):
-        rows = torch.bmm(spread[:, part].permute(1, 2, 0), back[part]).flatten(1).t()
-        made = rows @ matrix[part] if made is None else made.addmm_(rows, matrix[part])
-    assert made is not None
+def in_parts(products: Tensor) -> tuple[Tensor, ...]:
+    """Two parts along T, which comes first."""
+    return products.chunk(2)
+
+
+def _by_weight(spread: list[Tensor], back: Tensor, matrix: Tensor) -> Tensor:
+    """From products of inputs ``(N, T, C)``, in parts, and of gradients ``(T, N, O)``: ``(C O, K^2)``."""
+    made = matrix.new_empty(spread[0].shape[2] * back.shape[2], matrix.shape[1])
+    for at, (one, other, part) in enumerate(zip(spread, in_parts(back), in_parts(matrix), strict=True)):
+        made.addmm_(torch.bmm(one.permute(1, 2, 0), other).flatten(1).t(), part, beta=float(at > 0))
     return made
 
 
@@ -145,18 +159,21 @@ def to_products(x: Tensor, matrix: Tensor) -> Tensor:
     return torch.matmul(matrix, rows_of(x).view(len(x), -1, x.shape[1]))
 
 
-def _from_products(products: Tensor, matrix: Tensor) -> Tensor:
-    """Products ``(T, N, O)`` to ``(N, O, S, S)`` in channels-last memory."""
-    count, size = products.shape[1], round(matrix.shape[1] ** 0.5)
-    maps, rows = empty_maps(products, count, products.shape[2], (size, size))
-    torch.matmul(matrix.t(), products.transpose(0, 1), out=rows.view(count, size * size, -1))
-    return maps
+def _empty_rows(like: Tensor, channels: int, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps ``(N, O, S, S)`` to which ``matrix`` ``(T, S^2)`` leads, and their memory as rows ``(N, S^2, O)``."""
+    places = matrix.shape[1]
+    maps, rows = empty_maps(like, len(like), channels, (round(places**0.5),) * 2)
+    return maps, rows.view(len(like), places, channels)
 
 
-def kernel_spectrum(weight: Tensor, given: Transforms) -> Tensor:
+def _from_products(rows: Tensor, products: Tensor, matrix: Tensor, add: bool = False) -> None:
+    """What products ``(T, N, O)`` give ``rows`` ``(N, S^2, O)``, in place of what these hold or added to it."""
+    rows.baddbmm_(matrix.t().expand(len(rows), -1, -1), products.transpose(0, 1), beta=float(add))
+
+
+def kernel_spectrum(weight: Tensor, matrix: Tensor) -> Tensor:
     """Kernels ``(C, O, K, K)`` to products ``(T, C, O)``."""
-    matrix = given.kernel_to_products.expand(len(weight), -1, -1)
-    return torch.bmm(matrix, weight.flatten(2).transpose(1, 2)).transpose(0, 1)
+    return torch.bmm(matrix.expand(len(weight), -1, -1), weight.flatten(2).transpose(1, 2)).transpose(0, 1)
 
 
 class FourierConvTranspose2d(nn.ConvTranspose2d):
@@ -168,7 +185,7 @@ class FourierConvTranspose2d(nn.ConvTranspose2d):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._spectrum: Tensor | None = None
+        self._spectrum: list[Tensor] | None = None
 
     def forget(self) -> None:
         """The weights have changed."""
@@ -181,7 +198,9 @@ class FourierConvTranspose2d(nn.ConvTranspose2d):
         if x.shape[2] != x.shape[3] or not pays(size, kernel, padding):
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         given = transforms(size, kernel, padding, x.dtype, x.device)
-        spectrum = kernel_spectrum(self.weight.detach(), given) if self._spectrum is None else self._spectrum
+        spectrum = self._spectrum
+        if spectrum is None:
+            spectrum = [kernel_spectrum(self.weight.detach(), part) for part in in_parts(given.kernel_to_products)]
         differentiate = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         self._spectrum = None if differentiate else spectrum
         y: Tensor = _Convolve.apply(x, self.weight, spectrum, given, differentiate)  # type: ignore[no-untyped-call]

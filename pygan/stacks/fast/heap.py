@@ -31,10 +31,3 @@ def keep_freed_memory() -> bool:
     """
     mallopt = _glibc("mallopt")
     return mallopt is not None and all(mallopt(*one) for one in ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, KEPT)))
-
-
-def return_freed_memory() -> None:
-    """Give what is kept back to the system, once, after work that steps do not repeat."""
-    trim = _glibc("malloc_trim")
-    if trim is not None:
-        trim(0)

@@ -96,8 +96,8 @@ def _wave(n: int, u: int, v: int, places: np.ndarray) -> tuple[np.ndarray, np.nd
 class _Convolve(torch.autograd.Function):
     """``x`` ``(N, C, S, S)`` and ``weight`` ``(C, O, K, K)`` to ``(N, O, So, So)`` in channels-last memory.
 
-    Products are made in parts along T, no larger than the activations beside them: larger blocks would come and go
-    between those and leave gaps that nothing else fills.
+    Products are made in parts along T, about as large as the activations beside them: larger blocks would come and
+    go between those and leave gaps that nothing else fills.
 
     With ``differentiate`` the products of ``x`` are kept for the gradient by weight. Those of the kernels are as many
     and cheaper to make anew than to hold while the next network's activations need the memory.

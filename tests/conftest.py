@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_julia import bare_machine
+from hypothesis import HealthCheck, settings
 from run_pygan import Pygan, runner
 
 from pygan.data import Dataset, load, registry
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")  # a busy machine makes no test wrong
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from pygan.errors import DataError, OutputError
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 LABELS = np.array([7, 0, 9], dtype=np.uint8)
 
+UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
 
 def plain(array: np.ndarray) -> bytes:
     head = struct.pack(">HBB", 0, 8, array.ndim) + b"".join(struct.pack(">I", size) for size in array.shape)
@@ -40,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=UNCHECKED, deadline=None)
 @given(shape=st.one_of(st.tuples(*[st.integers(1, 9)] * 3), st.tuples(st.integers(1, 700))), seed=st.integers(0, 2**32))
 def test_write_then_read_gives_the_same_array(tmp_path: Path, ending: str, shape: tuple[int, ...], seed: int) -> None:
     array = np.random.Generator(np.random.Philox(seed)).integers(0, 256, shape, dtype=np.uint8)
@@ -98,14 +100,14 @@ def test_writer_that_fails_leaves_the_old_file_and_nothing_else(file: Path, monk
     assert list(file.parent.glob(".some*")) == []
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=UNCHECKED, deadline=None)
 @given(data=st.data(), packed=st.booleans())
 def test_every_cut_is_a_fault(file: Path, data: st.DataObject, packed: bool) -> None:
     whole = gzip.compress(plain(IMAGES)) if packed else plain(IMAGES)
     fault(file, whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=UNCHECKED, deadline=None)
 @given(junk=st.binary(min_size=0, max_size=64))
 def test_arbitrary_bytes_never_raise_anything_but_a_data_error(file: Path, junk: bytes) -> None:
     for content in (junk, b"\x1f\x8b" + junk, b"\0\0\x08\x03" + junk):

@@ -14,7 +14,7 @@ from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 from pygan.resources import traces_dir
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
-from pygan.training import Schedule
+from pygan.schedule import Schedule
 
 
 def config(width: str, dtype: str = "float32", **changes: object) -> FluxTutorialConfig:

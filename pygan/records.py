@@ -16,7 +16,8 @@ from pygan.state import State
 
 CAPTURES = ("logits", "gradients", "patterns", "state", "sketches", "layers", "layer_sketches")
 """What a step can be asked to record besides losses; ``patterns:CALL`` keeps the patterns of one call, ``layers`` what
-leaves every layer at every call, the gradient with respect to it, and the layer's mode."""
+leaves every layer at every call, the gradient with respect to it, and the layer's mode. ``state`` is what the step
+leaves behind, with what single updates and calls left of it on the way."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,14 +33,26 @@ class StepRecord:
                               ``call/network.input`` what entered the call
     ``activation_gradient``   of the loss being differentiated with respect to that activation
     ``mode``                  ``()`` bool by ``call/network.layer`` of BatchNorm and Dropout: True in train mode
-    ``gradient``              by parameter path, PyTorch layout
-    ``pattern``               by ``call/network.layer``: bool, True where a relu or leaky relu was on, PyTorch layout
-    ``kink``                  by ``call/network.layer``: what entered a relu or leaky relu at places asked for, over the
-                              root mean square of all that entered it
+    ``gradient``              by ``update/network.layer.tensor``, PyTorch layout
+    ``pattern``               by ``call/network.layer``: bool, True where a ReLU or leaky ReLU was on, PyTorch layout,
+                              of every call inside a gradient
+    ``flip``                  ``(count, rank)`` int64 by ``call/network.layer``: the units whose pattern is not that
+                              of the Float64 step from the same state; a recording keeps these in place of ``pattern``
+    ``kink``                  by ``call/network.layer``: what entered a ReLU or leaky ReLU at places asked for
+    ``buffer``                by ``call/network.layer.tensor``: a running statistic after that call moved it
+    ``updated``               by ``update/group/network.layer.tensor``: the state's tensor after that update, where a
+                              later update of the step moves it again
     ``state``                 after the step, canonical keys (:mod:`pygan.state`)
-    ``pictures``              ``(n, 1, H, W)`` in [-1, 1] under ``values``, or ``(H, W)`` uint8 under ``grid``
+    ``pictures``              ``(n, C, H, W)`` in [-1, 1] under ``values``; ``(H, W)`` uint8 under ``grid``, as the
+                              stack's own code lays them out for a reader
     ``sketch``                ``(17,)`` by the key of the tensor that it stands for (:mod:`pygan.sketches`)
+    ``digest``                ``(32,)`` uint8, the SHA-256 of the tensor whose key it has
     ========================  =================================================================================
+
+    An update is named by its network, or by ``network/what`` where a step updates a network more than once.
+
+    ``sources`` says of every tap which tap made its input, by ``call/network.layer``; empty where the input came from
+    operations between taps (a sum of two layers, an activation without a module). It is not stored.
 
     ``order`` lists ``kind/name`` keys in the order in which the step computed them; a state tensor stands where the
     step last wrote it.
@@ -48,6 +61,7 @@ class StepRecord:
     step: int
     batch_sha256: str = ""
     order: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
     loss: Arrays = field(default_factory=dict)
     logits: Arrays = field(default_factory=dict)
     activation: Arrays = field(default_factory=dict)
@@ -55,10 +69,14 @@ class StepRecord:
     mode: Arrays = field(default_factory=dict)
     gradient: Arrays = field(default_factory=dict)
     pattern: Arrays = field(default_factory=dict)
+    flip: Arrays = field(default_factory=dict)
     kink: Arrays = field(default_factory=dict)
+    buffer: Arrays = field(default_factory=dict)
+    updated: Arrays = field(default_factory=dict)
     state: State = field(default_factory=dict)
     pictures: Arrays = field(default_factory=dict)
     sketch: Arrays = field(default_factory=dict)
+    digest: Arrays = field(default_factory=dict)
 
     def to_arrays(self) -> Arrays:
         """All arrays under ``kind/name``."""
@@ -75,7 +93,7 @@ class StepRecord:
             if kind not in parts or not name:
                 raise TraceError(f"step {step} holds {key!r}, which is no part of a StepRecord ({', '.join(KINDS)})")
             parts[kind][name] = value
-        return StepRecord(step=step, batch_sha256=batch_sha256, order=tuple(order), **parts)
+        return StepRecord(step, batch_sha256, tuple(order), {}, **parts)
 
 
-KINDS = tuple(item.name for item in fields(StepRecord) if item.name not in ("step", "batch_sha256", "order"))
+KINDS = tuple(item.name for item in fields(StepRecord) if item.name not in ("step", "batch_sha256", "order", "sources"))

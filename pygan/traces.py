@@ -2,9 +2,10 @@
 
 A trace is a folder: ``trace.json`` (schema, stack, config, environment, data hashes, the command, and per chunk its
 file, size, SHA-256 and steps) and ``chunk-000000.safetensors`` ... whose tensors are called ``<step>/<kind>/<name>``.
-Bool patterns are stored as packed bits (``pattern/..`` uint8, little-endian bit order) with their shape in the
-chunk's metadata. Chunks are written atomically and ``trace.json`` after each, so a trace that was stopped at any
-moment is valid up to its last chunk.
+Bool arrays are stored as packed bits (uint8, little-endian bit order) with their shape in the chunk's metadata. A
+tensor with the bytes of another one of its step is stored once. A Float32 trace can hold, beside a step, the Float64
+step of the same stack from the same state (its ``twin``), under ``float64:<step>``. Chunks are written atomically and
+``trace.json`` after each, so a trace that was stopped at any moment is valid up to its last chunk.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from pygan.files import sha256, sha256_file, write_bytes, write_json
 from pygan.records import Arrays, StepRecord
 from pygan.state import State
 
-SCHEMA = 1
+SCHEMA = 2
 CHUNK_BYTES = 16 << 20
 CHUNK_SECONDS = 120.0
 """A killed run loses at most the records of this time."""
 INITIAL = "initial"
 """Name of the pseudo-step under which the state before the first step is stored."""
+TWIN = "float64:"
+"""What stands before the number of a step's Float64 twin."""
+SHARED_BYTES = 256
+"""Smaller tensors are stored as they are, whatever they share."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class TraceWriter:
     >>> folder.cleanup()
     """
 
-    def __init__(self, folder: str | Path, header: Header, initial: State | None = None) -> None:
+    def __init__(self, folder: str | Path, header: Header, initial: StepRecord | None = None) -> None:
         self.folder = Path(folder)
         refuse_existing(self.folder)
         self._header = header
@@ -85,8 +90,8 @@ class TraceWriter:
         self._bytes = 0
         self._flushed = time.monotonic()
         self._write_index()
-        if initial:
-            self._add(INITIAL, {f"state/{key}": value for key, value in initial.items()}, {})
+        if initial is not None:
+            self._add(INITIAL, initial.to_arrays(), {})
 
     def __enter__(self) -> TraceWriter:
         return self
@@ -94,23 +99,36 @@ class TraceWriter:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def write(self, record: StepRecord) -> None:
-        """Add one record; chunks reach the disk when they are full."""
-        facts: dict[str, Any] = {"batch_sha256": record.batch_sha256}
-        if record.order:
-            facts["order"] = list(record.order)
-        self._add(str(record.step), record.to_arrays(), facts)
+    def write(self, record: StepRecord, twin: StepRecord | None = None) -> None:
+        """Add one record, and its Float64 twin where there is one; chunks reach the disk when they are full."""
+        for name, one in ((str(record.step), record), (f"{TWIN}{record.step}", twin)):
+            if one is not None:
+                facts: dict[str, Any] = {"batch_sha256": one.batch_sha256}
+                if one.order:
+                    facts["order"] = list(one.order)
+                self._add(name, one.to_arrays(), facts)
 
     def _add(self, step: str, arrays: Arrays, facts: dict[str, Any]) -> None:
-        shapes = {}
+        shapes: dict[str, list[int]] = {}
+        shared: dict[str, tuple[str, list[int]]] = {}
+        first: dict[tuple[str, str], str] = {}
         for key, value in arrays.items():
             if value.dtype == np.bool_:
                 shapes[key] = list(value.shape)
                 value = np.packbits(value.reshape(-1), bitorder="little")
             stored = np.asarray(value, order="C")
+            if stored.nbytes >= SHARED_BYTES:
+                known = first.setdefault((str(stored.dtype), sha256(stored.tobytes())), key)
+                if known != key:
+                    shared[key] = (known, list(stored.shape))
+                    continue
             self._arrays[f"{step}/{key}"] = stored
             self._bytes += stored.nbytes
-        self._steps[step] = {**facts, "bool_shapes": shapes} if shapes else facts
+        self._steps[step] = {
+            **facts,
+            **({"bool_shapes": shapes} if shapes else {}),
+            **({"same": shared} if shared else {}),
+        }
         if self._bytes >= CHUNK_BYTES or time.monotonic() - self._flushed >= CHUNK_SECONDS:
             self.flush()
 
@@ -148,7 +166,7 @@ class Trace:
             for chunk in index["chunks"]:
                 if Path(chunk["file"]).name != chunk["file"]:
                     raise TraceError(f"{self.folder}/trace.json names a chunk outside its folder: {chunk['file']!r}")
-                self._where |= {INITIAL if step == INITIAL else str(int(step)): chunk for step in chunk["steps"]}
+                self._where |= {_name(step): chunk for step in chunk["steps"]}
         except (KeyError, TypeError, ValueError) as error:
             raise TraceError(f"{self.folder}/trace.json describes its chunks wrongly: {error!r}") from error
         self._contents: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {}
@@ -170,7 +188,7 @@ class Trace:
     @property
     def steps(self) -> list[int]:
         """The steps that it holds, in order."""
-        return sorted(int(step) for step in self._where if step != INITIAL)
+        return sorted(int(step) for step in self._where if step.isdecimal())
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -187,6 +205,17 @@ class Trace:
         """The record of ``step``."""
         facts, arrays = self._load(str(step))
         return StepRecord.from_arrays(step, arrays, facts.get("batch_sha256", ""), facts.get("order", ()))
+
+    def twin(self, step: int) -> StepRecord | None:
+        """The Float64 step of the recorded stack from the state before ``step``; None where it was not recorded."""
+        if f"{TWIN}{step}" not in self._where:
+            return None
+        facts, arrays = self._load(f"{TWIN}{step}")
+        return StepRecord.from_arrays(step, arrays, facts.get("batch_sha256", ""), facts.get("order", ()))
+
+    def initial(self) -> StepRecord | None:
+        """What was recorded before the first step: the state, or digests of it; None where nothing was."""
+        return StepRecord.from_arrays(-1, self._load(INITIAL)[1]) if INITIAL in self._where else None
 
     def initial_state(self) -> State:
         """The state before the first step."""
@@ -218,10 +247,20 @@ class Trace:
                 arrays = {key: stored.get_tensor(f"{step}/{key}") for key in keys.get(step, ())}
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TraceError(f"cannot read {path}: {error}") from error
+        for key, (known, shape) in facts.get("same", {}).items():
+            arrays[key] = arrays[known].reshape(shape)
         for key, shape in facts.get("bool_shapes", {}).items():
             count = int(np.prod(shape))
             arrays[key] = np.unpackbits(arrays[key], count=count, bitorder="little").astype(bool).reshape(shape)
         return facts, arrays
+
+
+def _name(step: str) -> str:
+    """A recorded step's name, checked. Raises ``ValueError`` on any other."""
+    before, mark, number = step.rpartition(":")
+    if step == INITIAL or (not mark and step.isdecimal()) or (f"{before}:" == TWIN and number.isdecimal()):
+        return step
+    raise ValueError(f"{step!r} names no step")
 
 
 def _contents(stored: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:

@@ -14,7 +14,7 @@ from pygan.parity.compare import compare_arrays
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 from pygan.records import StepRecord
 from pygan.stacks.torch_stack import TorchStack
-from pygan.training import Schedule
+from pygan.schedule import Schedule
 
 EVERYTHING = ("logits", "gradients", "patterns", "state", "layers")
 CONFIG = FluxTutorialConfig(**NARROW, threads=1, dtype="float64")

@@ -57,12 +57,16 @@ mutable struct Run{C}
     capture::Set{String}
     kept::Dict{String,Any}
     order::Vector{String}
+    "The last update of each network so far."
+    updated::Dict{String,String}
 end
 
 function Run(stack::FluxStack, keyed, capture=Set{String}(), order=String[])
     draws = stack.config.randomness == "native" ? NativeDraws() : keyed
-    kept = Dict{String,Any}()
-    return Run(stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), kept, order)
+    kept, updated = Dict{String,Any}(), Dict{String,String}()
+    return Run(
+        stack.config, stack.move, stack.networks, stack.optimisers, draws, Set{String}(capture), kept, order, updated
+    )
 end
 
 captures(run::Run, words...) = !isdisjoint(run.capture, words)
@@ -98,10 +102,17 @@ function call(run::Run, name, network, chain, x)
     else
         chain(x)
     end
-    ignore_derivatives() do
-        inside && each_tensor((path, _...) -> push!(run.order, "state/buffer/$path"), network, chain, buffer_fields)
-    end
+    ignore_derivatives(() -> inside && keep_buffers!(run, name, network, chain))
     return result
+end
+
+"Keep the running statistics as a call in train mode left them."
+function keep_buffers!(run::Run, name, network, chain)
+    each_tensor(network, chain, buffer_fields) do path, layer, field, rule
+        push!(run.order, "state/buffer/$path")
+        captures(run, "state") || return nothing
+        keep!(run, "buffer/$name/$path", to_wire(rule, Array(getfield(chain.layers[layer], field))))
+    end
 end
 
 "What to keep of one call, under which prefix; `names` renames layers that are fused with an activation."
@@ -153,24 +164,34 @@ in_train_mode(::DrawnDropout, x) = NNlib.within_gradient(x)
 
 record!(run, key, value) = ignore_derivatives(() -> keep!(run, key, value))
 
-"Gradient of `loss(network)` and one step of the network's optimiser. Without a gradient nothing moves, as in Flux."
+"""
+Gradient of `loss(network)` and one step of the network's optimiser. The update is called after the network, or
+`network/what` where a step has several of it. Without a gradient nothing moves, as in Flux.
+"""
 function update!(loss, run::Run, name)
-    network = run.networks[name]
+    network_name = String(first(split(name, '/')))
+    network, optimiser = run.networks[network_name], run.optimisers[network_name]
+    earlier = get(run.updated, network_name, nothing)
     value, gradients = Flux.withgradient(loss, network)
     keep!(run, "loss/$name", fill(value))
     gradient = gradients[1]
     isnothing(gradient) && return nothing
     if captures(run, "gradients", "sketches")
-        for (key, value) in gradient_arrays(name, network, gradient)
+        for (key, value) in gradient_arrays(name, network_name, network, gradient)
             keep!(run, key, value)
         end
     end
-    Flux.update!(run.optimisers[name], network, gradient)
+    if !isnothing(earlier) && captures(run, "state")
+        merge!(run.kept, Dict("updated/$earlier/$key" => value for (key, value) in moved(network_name, network, optimiser)))
+    end
+    Flux.update!(optimiser, network, gradient)
+    run.updated[network_name] = name
     if captures(run, "state", "sketches")
-        each_tensor(name, network, parameter_fields) do path, _...
-            append!(run.order, ["state/$group/$path" for group in ("exp_avg", "exp_avg_sq", "parameter")])
+        each_tensor(network_name, network, parameter_fields) do path, _...
+            keys = ["$group/$path" for group in ("exp_avg", "exp_avg_sq", "parameter")]
+            append!(run.order, ["$kind/$key" for kind in ("updated/$name", "state") for key in keys])
         end
-        push!(run.order, "state/beta_power/$name")
+        push!(run.order, "state/beta_power/$network_name")
     end
     return nothing
 end

@@ -21,17 +21,26 @@ function each_tensor(visit, name, network, fields)
     end
 end
 
+"Parameters and moments of one network: what its updates move."
+function moved(name, network, optimiser)
+    out = Dict{String,Any}()
+    each_tensor(name, network, parameter_fields) do path, layer, field, rule
+        m, v, _ = optimiser.layers[layer][field].state
+        out["parameter/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
+        out["exp_avg/$path"] = to_wire(rule, Array(m))
+        out["exp_avg_sq/$path"] = to_wire(rule, Array(v))
+    end
+    return out
+end
+
 "The full state of the stack."
 function state(stack::FluxStack)
     out = Dict{String,Any}("step" => fill(Int64(stack.steps)))
     for (name, network) in stack.networks
-        slots = stack.optimisers[name].layers
+        optimiser = stack.optimisers[name]
+        merge!(out, moved(name, network, optimiser))
         each_tensor(name, network, parameter_fields) do path, layer, field, rule
-            out["parameter/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
-            m, v, power = slots[layer][field].state
-            out["exp_avg/$path"] = to_wire(rule, Array(m))
-            out["exp_avg_sq/$path"] = to_wire(rule, Array(v))
-            out["beta_power/$name"] = collect(power)
+            out["beta_power/$name"] = collect(last(optimiser.layers[layer][field].state))
         end
         each_tensor(name, network, buffer_fields) do path, layer, field, rule
             out["buffer/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
@@ -69,13 +78,13 @@ function load_state!(stack::FluxStack, given::AbstractDict)
     return stack
 end
 
-"Gradients of one network as wire arrays; a parameter without one is left out."
-function gradient_arrays(name, network, gradient)
+"Gradients of one update of a network as wire arrays; a parameter without one is left out."
+function gradient_arrays(update, name, network, gradient)
     out = Pair{String,Any}[]
     each_tensor(name, network, parameter_fields) do path, layer, field, rule
         part = gradient.layers[layer]
         value = isnothing(part) ? nothing : getproperty(part, field)
-        isnothing(value) || push!(out, "gradient/$path" => to_wire(rule, Array(value)))
+        isnothing(value) || push!(out, "gradient/$update/$path" => to_wire(rule, Array(value)))
     end
     return out
 end

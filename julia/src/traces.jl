@@ -1,6 +1,6 @@
 # Traces as pygan/traces.py reads them: trace.json and safetensors chunks, written atomically.
 
-const TRACE_SCHEMA = 1
+const TRACE_SCHEMA = 2
 const CHUNK_BYTES = 16 << 20
 const CHUNK_SECONDS = 120.0
 

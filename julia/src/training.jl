@@ -58,8 +58,9 @@ function train(config, images_path, out; steps, capture=(), command="", report=(
     draw_pictures(number) = begin
         values = generate(stack, latent)
         name = "dcgan_steps_$(lpad(number, 6, '0')).png"
-        write_atomically(joinpath(out, name), png_bytes(picture_grid(values, config.grid)))
-        Dict("pictures/values" => values)
+        grid = picture_grid(values, config.grid)
+        write_atomically(joinpath(out, name), png_bytes(grid))
+        Dict("pictures/values" => values, "pictures/grid" => grid)
     end
     try
         "state" in capture && add!(writer, "initial", Dict("state/$k" => v for (k, v) in state(stack)))

@@ -113,6 +113,20 @@ function answer(worker, ::Val{:step}, message, arrays)
     return Dict("step" => worker.stack.steps - 1, "order" => order), out
 end
 
+"Pictures as Julia lays them out for a reader."
+answer(worker, ::Val{:grid}, message, arrays) =
+    NOTHING, Dict("grid" => picture_grid(arrays["pictures"], isqrt(size(arrays["pictures"], 4))))
+
+"SHA-256 of the scaled batches of some steps, by Julia's own order and scaling of the images (W, H, N)."
+function answer(worker, ::Val{:batches}, message, arrays)
+    draws, images, size_of_batch = draws_of(message, Dict()), arrays["images"], message["batch"]
+    hashes = map(message["steps"]) do step
+        batch = scale_images(images[:, :, batch_indices(draws, size(images, 3), size_of_batch, step)])
+        bytes2hex(sha256(collect(reinterpret(UInt8, vec(batch)))))
+    end
+    return Dict("sha256" => hashes), NOTHING
+end
+
 function answer(worker, ::Val{:time_steps}, message, arrays)
     batches = [arrays["batch/$i"] for i in 0:(message["batches"] - 1)]
     seconds, losses = time_steps!(worker.stack, batches, draws_of(message, Dict()))

@@ -8,7 +8,7 @@ import numpy as np
 
 from pygan.data import Dataset
 from pygan.draws import Draws
-from pygan.training import Schedule
+from pygan.schedule import Schedule
 
 CAPTURE = ("logits", "gradients", "sketches", "patterns")
 """What a row's first step must show for a verdict."""

@@ -45,24 +45,14 @@ def parity(
     step: Annotated[int | None, typer.Option("--step", min=0, help="Replay: look at this step alone.")] = None,
     tensor: Annotated[str, typer.Option("--tensor", help="Replay: look at this tensor (kind/name) alone.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Store the reports as JSON in this file.")] = None,
-    measure_noise: Annotated[
-        bool, typer.Option("--measure-noise", help="Measure the noise floors anew and write the floors file.")
-    ] = False,
 ) -> None:
     """Compare two runs of one recipe from the same random numbers, level by level.
 
     Exit code 0: everything that was run agrees. 1: something differs; its place, a hint at its cause and a command that
     replays that spot are printed.
     """
-    if measure_noise:
-        from pygan.parity.noise import measure
-
-        console.print("measuring: six variants of torch, each in a process of its own; this takes about 15 minutes")
-        written = measure(out, steps) if steps else measure(out)
-        console.print(f"wrote {written}", markup=False)
-        return
     from pygan.files import write_json
-    from pygan.parity.free_run import DIFFERS
+    from pygan.parity.verdicts import DIFFERS
 
     wanted = _numbers(levels, "--levels", range(1, 11))
     say_caveats(config)
@@ -133,11 +123,10 @@ def _one(
             print_spot(sides[0], sides[1], step or 0, tensor)
             return None
         with Bar() as bar:
-            report = compare_runs(sides[0], sides[1], steps or DEFAULT_STEPS, levels, bar)
+            report = compare_runs(sides[0], sides[1], steps, levels, bar)
     finally:
         for side in sides:
-            if side.live:
-                side.stack.close()  # type: ignore[union-attr]
+            side.close()
     if report.diagnosis is not None:
         report = _with_replay(report, names, config, data, data_dir, dataset)
     print_report(report)

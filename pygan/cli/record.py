@@ -11,6 +11,7 @@ import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StackOption, StepsOption, with_config
 from pygan.cli.output import console, followed, say_caveats, say_config, say_warning
+from pygan.errors import ConfigError
 
 
 @with_config()
@@ -33,6 +34,13 @@ def record(
             help="KIND[,KIND]\\[@RANGES], kinds logits, gradients, patterns, state, sketches; e.g. sketches@0:50:10."
         ),
     ] = None,
+    twin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As --capture, of a Float64 step from the same state beside each such step. With it a Float32 "
+            "recording proves more than rounding; on/off patterns are then kept as differences from it."
+        ),
+    ] = None,
 ) -> None:
     """Record a run of real Flux (or torch) that other machines can replay and compare with."""
     from pygan import recording
@@ -40,11 +48,13 @@ def record(
     from pygan.data import load
     from pygan.stacks.choose import make_stack
     from pygan.traces import refuse_existing
-    from pygan.training import total_steps
+    from pygan.training import nothing, total_steps
 
     refuse_existing(out)
     say_caveats(config)
     wanted = parse(capture or [])
+    if twin and config.dtype != "float32":
+        raise ConfigError("--twin stores Float64 steps beside Float32 ones; this run is Float64 already")
     dataset = load(data, data_dir, limit=samples)
     total = steps or total_steps(config, dataset)
     command = "pygan " + shlex.join(argument for argument in sys.argv[1:])
@@ -52,7 +62,9 @@ def record(
     answer |= {"stack": stack, "data": dataset.facts(), "steps": 0, "trace": out}
     runner = make_stack(stack, config)
     say_warning(runner)
+    beside = None
     try:
+        beside = make_stack(stack, config.replace(dtype="float64")) if twin else None
         made = recording.record(
             runner,
             dataset,
@@ -62,6 +74,8 @@ def record(
             picture_every=every,
             exact_pictures_until=exact_pictures_until,
             capture=wanted,
+            twin=beside,
+            twin_capture=parse(twin or []) if twin else nothing,
         )
         try:
             for one in followed(made, f"{stack} on {dataset.name}", total):
@@ -69,6 +83,8 @@ def record(
         finally:
             made.close()  # type: ignore[attr-defined]
     finally:
-        runner.close()
+        for one_stack in (runner, beside):
+            if one_stack is not None:
+                one_stack.close()
     answer["bytes"] = sum(path.stat().st_size for path in out.iterdir())
     console.print(f"wrote {out}: {total} steps, {answer['bytes'] / 1e6:.2f} MB", markup=False)

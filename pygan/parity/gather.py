@@ -71,9 +71,12 @@ class Gatherer:
             return self._gradient(name, both)
         if kind == "loss" or kind == "logits":
             return LossEvidence(*both, logits=self._logits_before(key))
+        if kind == "buffer":
+            call, _, path = name.rpartition("/")
+            return self._buffer(path, both, call)
         if key.startswith("state/buffer/"):
             return self._buffer(key.removeprefix("state/buffer/"), both)
-        if key.startswith("state/"):
+        if kind in ("state", "updated"):
             return self._update(key, both, candidate_follows)
         return None
 
@@ -149,10 +152,11 @@ class Gatherer:
         pieces = self._pieces(call, tap, after, f"activation/{after}")
         return BackwardEvidence(*both, **pieces, output_gradient=_wide(given))
 
-    def _gradient(self, path: str, both: Any) -> Evidence | None:
-        """A parameter's gradient; its network may have been called several times before the loss."""
+    def _gradient(self, name: str, both: Any) -> Evidence | None:
+        """A parameter's gradient in an update; its network may have been called several times before the loss."""
+        path = name.rpartition("/")[2]
         layer = path.rpartition(".")[0]
-        network, key = layer.partition(".")[0], f"gradient/{path}"
+        network, key = layer.partition(".")[0], f"gradient/{name}"
         earlier = self._order[: self._order.index(key)]
         starts = [i for i, one in enumerate(earlier) if one.startswith("loss/")]
         since = earlier[starts[-1] :] if starts else earlier
@@ -169,7 +173,7 @@ class Gatherer:
         if found is None:
             return None
         call, start, end = found
-        last = None if self._previous is None else self._previous.gradient.get(path)
+        last = None if self._previous is None else self._previous.gradient.get(name)
         return GradientEvidence(
             *both,
             **self._pieces(call, start, end, f"activation/{end}"),
@@ -204,42 +208,58 @@ class Gatherer:
                 others[name] = _wide(value)
         return InputEvidence(*both, others=others)
 
-    def _buffer(self, path: str, both: Any) -> Evidence | None:
+    def _buffer(self, path: str, both: Any, of_call: str = "") -> Evidence | None:
+        """A running statistic after a call that moved it, the last such call if none is named."""
         layer = path.rpartition(".")[0]
         network = layer.partition(".")[0]
-        for tap in reversed([key.partition("/")[2] for key in self._order if key.startswith("activation/")]):
-            call = tap.rpartition(".")[0]
-            if not call.endswith(f"/{network}") or not self._differentiated(call):
-                continue
-            for start, end in pairwise(self._taps(call)):
-                layers = self._segment(call, start, end)
-                if layers and layers[0][0] == layer:
-                    x, before = self._lead.activation[start], self._before[f"buffer/{path}"]
-                    return BufferEvidence(*both, layer=self._layers[layer], x=_wide(x), before=_wide(before))
+        moves = [key.split("/")[1] for key in self._order if key.startswith("buffer/") and key.endswith(f"/{path}")]
+        name = of_call or (moves[-1] if moves else "")
+        if not name:
+            return None
+        before = self._before[f"buffer/{path}"]
+        if name in moves and moves.index(name):
+            before = self._lead.buffer.get(f"{moves[moves.index(name) - 1]}/{path}", before)
+        call = f"{name}/{network}"
+        for start, end in pairwise(self._taps(call)):
+            layers = self._segment(call, start, end)
+            if layers and layers[0][0] == layer:
+                x = self._lead.activation[start]
+                return BufferEvidence(*both, layer=self._layers[layer], x=_wide(x), before=_wide(before))
         return None
 
     def _update(self, key: str, both: Any, candidate_follows: bool) -> Evidence | None:
-        name = key.removeprefix("state/").partition("/")[2]
+        kind, _, rest = key.partition("/")
+        update, _, name = rest.rpartition("/")
         network = name.partition(".")[0]
-        paths = [path for path in self._lead.gradient if path.startswith(f"{network}.")]
-        path = name if name in self._lead.gradient else next(iter(paths), "")
-        if not path or network not in self._numbers:
+        updates = list(dict.fromkeys(one.rpartition("/")[0] for one in self._lead.gradient))
+        updates = [one for one in updates if one.partition("/")[0] == network]
+        if not updates or network not in self._numbers:
             return None
+        update = update.rpartition("/")[0] if kind == "updated" else updates[-1]
+        known = [one.rpartition("/")[2] for one in self._lead.gradient if one.rpartition("/")[0] == update]
+        path = name if name in known else next(iter(known), "")
+        if not path:
+            return None
+        place = updates.index(update) if update in updates else 0
 
-        def slots(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {
-                **{slot: _wide(state[f"{slot}/{path}"]) for slot in SLOTS},
-                "beta_power": _wide(state[f"beta_power/{network}"]),
-            }
+        def slots(record: StepRecord | None, of: str) -> dict[str, np.ndarray]:
+            found = {"beta_power": _wide((self._before if record is None else record.state)[f"beta_power/{network}"])}
+            for slot in SLOTS:
+                stored = f"{slot}/{path}"
+                middle = None if record is None else record.updated.get(f"{of}/{stored}")
+                state = self._before if record is None else record.state
+                found[slot] = _wide(state[stored] if middle is None else middle)
+            return found
 
-        after = (self._forced.state, self._lead.state)
+        after = [slots(record, update) for record in (self._forced, self._lead)]
+        before = slots(self._lead, updates[place - 1]) if place else slots(None, "")
         return UpdateEvidence(
             *both,
             path=path,
-            gradient=_wide(self._lead.gradient[path]),
-            before=slots(self._before),
-            after_candidate=slots(after[0] if candidate_follows else after[1]),
-            after_reference=slots(after[1] if candidate_follows else after[0]),
+            gradient=_wide(self._lead.gradient[f"{update}/{path}"]),
+            before=before,
+            after_candidate=after[0] if candidate_follows else after[1],
+            after_reference=after[1] if candidate_follows else after[0],
             numbers=self._numbers[network],
         )
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pygan.errors import ConfigError
-from pygan.parity.free_run import AGREE, DIFFERS, NOT_RUN
 from pygan.parity.init_laws import check_initial, check_steps
 from pygan.parity.learning import NEVER_UPDATED, LearningCheck, NetworkLearning, PictureLearning, learning_gate
 from pygan.parity.report import Row
-from pygan.parity.sides import Live, Pair, Side, Together
-from pygan.parity.structure import compare_calls, compare_counts, compare_modes, compare_rules, compare_tensor_names
+from pygan.parity.sides import Live, Pair, Recorded, Side, Together
+from pygan.parity.structure import TensorCheck, compare_calls, compare_counts, compare_modes, compare_rules
+from pygan.parity.verdicts import AGREE, DIFFERS, NOT_RUN
 from pygan.records import StepRecord
 from pygan.stacks import Stack
 from pygan.stacks.choose import make_stack
@@ -32,8 +33,56 @@ def _row(level: int, claim: str, checks: Sequence[Any], reason: str = "") -> Row
     return Row(level, claim, DIFFERS if failed else AGREE, len(checks), reason=told)
 
 
+def layout_rows(checks: Sequence[TensorCheck]) -> list[Row]:
+    """Level 1: the tensors of both states. Every one that is missing, extra or of another shape is told."""
+    claim = "names, shapes and dtypes of the state"
+    if not checks:
+        return [Row(1, claim, NOT_RUN, reason="a recording holds no initial state")]
+    bad = [one for one in checks if not one.ok]
+    told = "; ".join(str(one) for one in bad[:MOST_TOLD]) + (
+        f"; and {len(bad) - MOST_TOLD} more" if len(bad) > MOST_TOLD else ""
+    )
+    return [Row(1, claim, DIFFERS if bad else AGREE, len(checks), reason=told)]
+
+
+MOST_TOLD = 6
+"""Tensors of unlike shape that a report names one by one."""
+
+
+def batch_row(together: Together, steps: int) -> Row:
+    """Level 4: the order and scaling of the batches of two epochs, by each live stack's own code."""
+    claim = "batches of two epochs, by each stack's own order and scaling"
+    sides = [side for side in (together.candidate, together.reference) if isinstance(side, Live)]
+    schedule = together.follower.schedule
+    epoch = schedule.steps_per_epoch
+    numbers = sorted(
+        {*range(min(max(steps, 2 * epoch), MOST_BATCHES)), *(epoch + n for n in (-1, 0, 1)), 2 * epoch - 1}
+    )
+    images = together.follower.dataset.images
+    found = {side.title: side.stack.batch_hashes(images, numbers) for side in sides}
+    leader = together.leader
+    if isinstance(leader, Recorded):
+        held = {record.step: record.batch_sha256 for record in leader.trace if record.batch_sha256}
+        numbers = [number for number in numbers if number in held]
+        found[leader.title] = [held[number] for number in numbers]
+        found = {
+            title: [hashes[n] for n in numbers] if title != leader.title else hashes for title, hashes in found.items()
+        }
+    rows = list(found.items())
+    if len(rows) < 2 or not numbers:
+        return Row(4, claim, NOT_RUN, reason="no second order of batches to compare with")
+    (mine, ours), (other, theirs) = rows
+    unlike = [number for number, a, b in zip(numbers, ours, theirs, strict=True) if a != b]
+    told = f"{len(unlike)} batches of {mine} are not those of {other}, first at step {unlike[0]}" if unlike else ""
+    return Row(4, claim, DIFFERS if unlike else AGREE, len(numbers), reason=told)
+
+
+MOST_BATCHES = 24
+"""First batches that are compared, besides those around the ends of two epochs."""
+
+
 def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
-    """Level 1: tensors, counts and layout rules, and the calls, layers and modes of the first step."""
+    """Level 1: counts and layout rules, and the calls, layers and modes of the first step."""
     follower = together.follower
     before = follower.stack.state()
     theirs: Mapping[str, np.ndarray] = pair.before if pair else before
@@ -41,7 +90,6 @@ def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
     published = getattr(follower.config, "published_counts", None)
     counts = compare_counts(sides[0], sides[1], published() if published else None)
     rows = [
-        _row(1, "names, shapes and dtypes of the state", compare_tensor_names(*sides) if pair else []),
         _row(
             1,
             "parameter counts",
@@ -107,14 +155,23 @@ def learning_rows(
     """
     rows = []
     config = together.follower.config
+    faults = []
     for side, records in ((together.follower, free), (together.leader, lead)):
         checks = learning_gate(records, initial, getattr(config, "networks", ()), int(getattr(config, "grid", 0)))
         still = [one.network for one in checks if isinstance(one, NetworkLearning) and one.verdict == NEVER_UPDATED]
         failed = [one for one in checks if not one.ok and not _announced(one, config)]
+        faults.append({_what(one) for one in failed})
         told = "; ".join([*(f"{name} never updated" for name in still), *(str(one) for one in failed)])
         told = told or "; ".join(str(one).split(":")[0] for one in checks if isinstance(one, NetworkLearning))
         rows.append(Row(10, f"{side.title} learned", DIFFERS if failed else AGREE, len(checks), reason=told))
+    if faults[0] and faults[0] == faults[1]:  # a degenerate config, not a difference between the runs
+        return [replace(row, verdict=AGREE, reason=f"neither run learns: {row.reason}") for row in rows]
     return rows
+
+
+def _what(check: LearningCheck) -> str:
+    """What failed, without its numbers."""
+    return f"{check.network} {check.verdict}" if isinstance(check, NetworkLearning) else f"{type(check).__name__}"
 
 
 def _announced(check: LearningCheck, config: Any) -> bool:

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pygan.files import finite
-from pygan.parity.free_run import AGREE, BEYOND, DIFFERS, NOT_RUN
+from pygan.parity.claims import CORRECTNESS
 from pygan.parity.judge import Judged
 from pygan.parity.locate import Diagnosis
+from pygan.parity.verdicts import AGREE, DIFFERS, NOT_RUN, joint
 
 LEVELS = {
     1: "shapes, counts, names, dtypes, modes",
-    2: "laws of the native initialisers",
+    2: "initial state, laws of the native initialisers",
     3: "forward, layer by layer",
     4: "logits and losses",
     5: "gradients",
@@ -104,9 +105,11 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """``differs`` if any row does, ``agree`` if any agrees and none differs, else ``not run``."""
-        found = {row.verdict for row in self.rows}
-        return next((word for word in (DIFFERS, AGREE, BEYOND) if word in found), NOT_RUN)
+        """``differs`` if any row does; ``not run`` where Float32 was judged and its correctness could not be; else
+        ``agree`` if any row agrees."""
+        verdict = joint({row.verdict for row in self.rows})
+        unproved = any(row.claim == CORRECTNESS and row.verdict == NOT_RUN for row in self.rows)
+        return NOT_RUN if unproved and verdict != DIFFERS else verdict
 
     @property
     def minimum(self) -> float | None:
@@ -144,5 +147,6 @@ def diagnosis_dict(found: Diagnosis) -> dict[str, Any]:
         "culprits": [one.key for one in found.culprits],
         "victims": list(found.victims),
         "from_equal_inputs": found.forced,
-        "minimum_tolerance": found.minimum,
+        "span": found.span,
+        "note": found.note,
     }

@@ -12,22 +12,26 @@ from pygan import environment
 from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.parity.compare import compare_arrays
-from pygan.parity.free_run import NOT_RUN
-from pygan.parity.free_running import FREE_FLOAT64_STEPS, free_rows, picture_curve, picture_rows
-from pygan.parity.judge import Judged, error, judge_float64, weighed
-from pygan.parity.levels import init_law_rows, learning_rows, structure_rows
+from pygan.parity.float32 import pictures_judged
+from pygan.parity.free import Separation, free_rows, grid_row, horizon, picture_curve, picture_rows
+from pygan.parity.initial import compare_initial
+from pygan.parity.judge import Judged
+from pygan.parity.levels import batch_row, init_law_rows, layout_rows, learning_rows, structure_rows
+from pygan.parity.recordings import compare_recordings
+from pygan.parity.referee import Referee
 from pygan.parity.report import LEVELS, Report, Row, Tally
-from pygan.parity.sides import Live, Pair, Recorded, Side, Together, referee_of
-from pygan.parity.stepping import Stepping, claim_of
+from pygan.parity.sides import Live, Recorded, Side, Together
+from pygan.parity.stepping import Stepping
+from pygan.parity.tolerances import FLOAT64_STEP
+from pygan.parity.verdicts import DIFFERS, NOT_RUN
 from pygan.records import StepRecord
-from pygan.state import State, widen
+from pygan.state import widen
+from pygan.training import fixed_latent
 
 Watch = Callable[[str, int, int], None]
 """``watch(what, done, total)`` is called after every step."""
 PLAIN_STEPS = 5
 """Plain steps that are timed."""
-PICTURE_NOISE = 5e-6
-"""Distance of Float32 pictures from the referee's below which stacks are not weighed; 5e-7 measured at most."""
 ALL_LEVELS = tuple(range(1, 11))
 
 
@@ -38,9 +42,14 @@ def checkpoints(steps: int) -> list[int]:
 
 
 def compare_runs(
-    candidate: Side, reference: Side, steps: int, levels: Collection[int] = ALL_LEVELS, watch: Watch | None = None
+    candidate: Side,
+    reference: Side,
+    steps: int | None = None,
+    levels: Collection[int] = ALL_LEVELS,
+    watch: Watch | None = None,
 ) -> Report:
-    """Every level in ``levels`` that the two sides allow, over the first ``steps`` steps.
+    """Every level in ``levels`` that the two sides allow, over the first ``steps`` steps (all of a recording's, where
+    not given; 8 of two live sides).
 
     Raises ``ConfigError`` where the two sides are not runs of one recipe and config.
     """
@@ -49,10 +58,11 @@ def compare_runs(
     watch = watch or (lambda what, done, total: None)
     if candidate.live or reference.live:
         return _Comparison(Together(candidate, reference), steps, levels, watch).report()
-    return _two_traces(candidate, reference, steps, levels)
+    return compare_recordings(candidate, reference, steps, levels, _environment(candidate, reference))
 
 
 _MAY_DIFFER = ("device", "threads", "epochs", "picture_every")
+DEFAULT_STEPS = 8
 
 
 def config_of(side: Side) -> dict[str, Any]:
@@ -104,163 +114,154 @@ def _environment(candidate: Side, reference: Side) -> dict[str, Any]:
 
 
 class _Comparison:
-    def __init__(self, together: Together, steps: int, levels: Collection[int], watch: Watch) -> None:
+    def __init__(self, together: Together, steps: int | None, levels: Collection[int], watch: Watch) -> None:
         self.together, self.levels, self.watch = together, set(levels), watch
-        self.follower = together.follower
-        leader = together.leader
-        self.steps = min(steps, leader.trace.training_steps) if isinstance(leader, Recorded) else steps
+        self.follower, self.leader = together.follower, together.leader
+        held = self.leader.trace.training_steps if isinstance(self.leader, Recorded) else None
+        self.steps = min(steps or held or DEFAULT_STEPS, held or steps or DEFAULT_STEPS)
         self.config = self.follower.config
+        self.float64 = self.config.dtype == "float64"
+        self.referee = Referee(self.config, self.follower.dataset)
         self.lead_records: list[StepRecord] = []
         self.pictures = Tally(9, "pictures from the same state")
-        self.first: State = {}
+        self.grids: list[tuple[StepRecord, StepRecord]] = []
+        self.initial = compare_initial(together.candidate.initial(), together.reference.initial())
+        self.first = self.follower.stack.state()
 
     def report(self) -> Report:
         rows: list[Row] = []
+        if not self.initial.fits:  # nothing below can be stepped
+            rows = [
+                row for row in layout_rows(self.initial.checks) if row.level in self.levels or row.verdict == DIFFERS
+            ]
+            return self._report(rows, None, {}, "names or shapes differ at level 1, so no step was compared")
         stepping = self._step_together()
         if 1 in self.levels:
-            rows += structure_rows(self.together, stepping.first)
+            rows += [*layout_rows(self.initial.checks), *structure_rows(self.together, stepping.first)]
         if 2 in self.levels:
+            rows.append(self.initial.row)
             rows += init_law_rows(self.together.candidate, self.together.reference)
         rows += [row for row in stepping.rows() if row.level in self.levels]
+        if 4 in self.levels:
+            rows.append(batch_row(self.together, stepping.steps))
         curves: dict[str, Any] = {}
         if self.levels & {8, 9, 10}:
-            free = self._free_run()
-            sides = (free, self.lead_records)
-            mine, theirs = sides if self.follower is self.together.candidate else sides[::-1]
-            config = self.config.to_dict()
+            free, separation = self._free_run()
+            mine, theirs = self._as_roles(free)
+            spread = separation.spread if separation is not None else None
             if 8 in self.levels:
-                free_part, curves = free_rows(mine, theirs, config)
+                free_part, curves = free_rows(mine, theirs, spread)
                 rows += free_part
+                curves |= {"separation": spread, "growth": horizon(spread)} if spread else {}
             if 9 in self.levels:
                 rows.append(self.pictures.row("the recipe draws no pictures, or none were recorded"))
-                rows += picture_rows(mine, theirs, config)
+                if self.grids:
+                    rows.append(grid_row(self.grids, "grids as users see them, from the same state"))
+                rows += picture_rows(mine, theirs, spread)
                 curves["pictures"] = picture_curve(mine, theirs)
             if 10 in self.levels:
                 rows += learning_rows(self.together, self.first, free, self.lead_records)
-        diagnosis = stepping.diagnosis
+        return self._report(rows, stepping, curves, "the recording does not hold what this level compares")
+
+    def _as_roles(self, free: list[StepRecord]) -> tuple[list[StepRecord], list[StepRecord]]:
+        sides = (free, self.lead_records)
+        return sides if self.follower is self.together.candidate else sides[::-1]
+
+    def _report(self, rows: list[Row], stepping: Stepping | None, curves: dict[str, Any], reason: str) -> Report:
+        diagnosis = self.initial.diagnosis
+        if diagnosis is None and stepping is not None:
+            diagnosis = stepping.diagnosis()
+        seconds = {**stepping.seconds, "steps": float(self.steps), **self._plain_seconds()} if stepping else {}
         return Report(
             self.together.candidate.title,
             self.together.reference.title,
             self.config.to_dict(),
             _environment(self.together.candidate, self.together.reference),
-            _for_every_level(rows, self.levels, "the recording does not hold what this level compares"),
+            _for_every_level(rows, self.levels, reason),
             diagnosis,
             curves=curves,
-            kinks=tuple(stepping.kinks),
+            kinks=tuple(stepping.flips) if stepping else (),
             data=images_of(self.follower),
-            seconds={**stepping.seconds, "steps": float(self.steps), **self._plain_seconds()},
+            seconds=seconds,
         )
 
     def _plain_seconds(self) -> dict[str, float]:
         """Seconds that as many plain steps of the live sides would have taken, from the median of a few."""
         count = min(self.steps, PLAIN_STEPS)
         found = {}
-        for role, side in (("plain lead", self.together.leader), ("plain follow", self.follower)):
+        for role, side in (("plain lead", self.leader), ("plain follow", self.follower)):
             if isinstance(side, Live):
                 batches = [side.schedule[number] for number in range(count)]
                 timed = side.stack.time_steps(batches, Draws(self.config.seed))
                 found[role] = float(np.median(timed.seconds)) * self.steps
         return found
 
-    def _has_states(self) -> bool:
-        leader = self.together.leader
-        return not isinstance(leader, Recorded) or bool(leader.trace.record(leader.trace.steps[0]).state)
+    def _forced(self) -> int:
+        """How many first steps can start from the leader's states."""
+        if not isinstance(self.leader, Recorded):
+            return self.steps
+        held = 0
+        while held < self.steps and (held == 0 or self.leader.trace.record(held - 1).state):
+            held += 1
+        return held
 
     def _step_together(self) -> Stepping:
-        referee = referee_of(self.follower)
-        stepping = Stepping(self.together, referee)
-        self.first = self.follower.stack.state()
-        if not self._has_states():
-            self.lead_records = [self.together.leader.step(number) for number in range(self.steps)]
-            return stepping
+        stepping = Stepping(self.together, self.referee)
+        forced = self._forced()
         marks = set(checkpoints(self.steps))
-        for pair in stepping.run(range(self.steps)):
+        for pair in stepping.run(range(forced)):
             lead = pair.reference if self.follower is self.together.candidate else pair.candidate
-            self.lead_records.append(self._kept(lead, pair.step in marks, referee))
+            self.lead_records.append(self._kept(lead, pair.step in marks))
             self.watch("from the same states", pair.step + 1, self.steps)
+        for number in range(forced, self.steps):
+            self.lead_records.append(self.leader.step(number))
         return stepping
 
-    def _kept(self, lead: StepRecord, mark: bool, referee: Live | None) -> StepRecord:
+    def _kept(self, lead: StepRecord, mark: bool) -> StepRecord:
         """What the free runs need of a leader's step; at checkpoints its pictures are compared from the same state."""
         pictures = lead.pictures
-        leader = self.together.leader
-        if mark and isinstance(leader, Live) and 9 in self.levels:
-            pictures = _drawn(leader)
-        if "values" in pictures and 9 in self.levels:
-            self._same_state_pictures(replace(lead, pictures=pictures), referee)
-        keep = mark or not leader.live
-        if not keep:
-            lead = replace(lead, state={}, gradient={})
+        if mark and isinstance(self.leader, Live) and 9 in self.levels:
+            pictures = self.leader.drawn()
+        if "values" in pictures and lead.state and 9 in self.levels:
+            self._same_state_pictures(replace(lead, pictures=pictures))
+        if not mark and self.leader.live:
+            lead = replace(lead, state={}, gradient={}, buffer={}, updated={})
         return replace(lead, pictures=pictures, activation={}, activation_gradient={}, pattern={})
 
-    def _same_state_pictures(self, lead: StepRecord, referee: Live | None) -> None:
-        self.follower.stack.load_state(widen(lead.state, self.config.dtype))
-        mine = _drawn(self.follower)
+    def _same_state_pictures(self, lead: StepRecord) -> None:
+        spare = self.follower.spare
+        spare.stack.load_state(widen(lead.state, self.config.dtype))
+        mine = spare.drawn()
         if not mine:
             return
         candidate, reference = self.together.roles(lead, replace(lead, pictures=mine))
         (difference,) = compare_arrays(
             {"pictures/values": candidate.pictures["values"]}, {"pictures/values": reference.pictures["values"]}
         )
-        if referee is None:
-            value, allowed, reason = difference.relative, 1e-11, "the same pictures in Float64"
+        if difference.fault or self.float64:
+            judged = Judged(difference, difference.relative, FLOAT64_STEP, "the same pictures in Float64")
         else:
-            referee.stack.load_state(widen(lead.state, "float64"))
-            truth = _drawn(referee)["values"]
-            own, other = (error(one.pictures["values"], truth) for one in (candidate, reference))
-            value, allowed, reason = weighed(own, other, PICTURE_NOISE)
-        self.pictures.add(lead.step, [Judged(difference, value, allowed, reason)])
+            both = candidate.pictures, reference.pictures
+            judged = pictures_judged(self.referee, lead.state, fixed_latent(self.config), both, difference)
+        self.pictures.add(lead.step, [judged])
+        self.grids.append((candidate, reference))
 
-    def _free_run(self) -> list[StepRecord]:
-        """The follower on its own way, recorded where the leader was."""
+    def _free_run(self) -> tuple[list[StepRecord], Separation | None]:
+        """The follower on its own way, recorded where the leader was; in Float64 the referee's runs beside it."""
         self.follower.stack.initialise()
+        judged = self.float64 and bool(self.levels & {8, 9})
+        separation = Separation(self.config, self.follower.dataset, self.first) if judged else None
+        latent = fixed_latent(self.config) if getattr(self.config, "pictures", 0) else None
         records = []
         for number in range(self.steps):
             lead = self.lead_records[number]
             words = [word for word, part in (("state", lead.state), ("sketches", lead.sketch)) if part]
-            record = self.follower.step(number, [*words, "gradients"] if number == 0 else words)
-            pictures = _drawn(self.follower) if lead.pictures else {}
-            records.append(replace(record, pictures=pictures))
+            words += ["gradients"] if lead.gradient and (number == 0 or self.float64) else []
+            words += ["logits"] if lead.logits and words else []
+            record = self.follower.step(number, words)
+            drawn = self.follower.drawn() if lead.pictures else {}
+            records.append(replace(record, pictures=drawn))
+            if separation is not None:
+                separation.step(number, words, latent if lead.pictures else None)
             self.watch("on their own ways", number + 1, self.steps)
-        return records
-
-
-def _drawn(side: Live) -> dict[str, np.ndarray]:
-    """Pictures of a live side now; empty for a recipe that draws none."""
-    if not getattr(side.config, "pictures", 0):
-        return {}
-    from pygan.training import fixed_latent
-
-    return {"values": side.stack.generate(fixed_latent(side.config))}
-
-
-def _two_traces(candidate: Side, reference: Side, steps: int, levels: Collection[int]) -> Report:
-    """Two recordings: the first step from the same start, then both as free runs. In Float32 a live side is needed."""
-    assert isinstance(candidate, Recorded) and isinstance(reference, Recorded)
-    both = sorted(set(candidate.trace.steps) & set(reference.trace.steps))[:steps]
-    if not both:
-        raise ConfigError(f"{candidate.trace.folder} and {reference.trace.folder} have no step in common")
-    mine = [candidate.trace.record(step) for step in both]
-    theirs = [reference.trace.record(step) for step in both]
-    claims = {4: "logits and losses", 5: "gradients", 6: "state"}
-    tallies = {level: Tally(level, claim) for level, claim in claims.items() if level in levels}
-    rows: list[Row] = []
-    if config_of(candidate)["dtype"] == "float64":
-        for ours, other in zip(mine[:FREE_FLOAT64_STEPS], theirs[:FREE_FLOAT64_STEPS], strict=True):
-            for one in judge_float64(Pair(ours.step, {}, ours, other, {}), first=ours.step == both[0]):
-                tally = tallies.get(claim_of(one.key, set())[0])
-                if tally and not one.key.startswith("activation_gradient/"):
-                    tally.add(ours.step, [one])
-        rows += [tally.row() for tally in tallies.values()]
-    else:
-        reason = "two Float32 recordings have no referee; compare one of them with a live stack"
-        rows += [Row(tally.level, tally.claim, NOT_RUN, reason=reason) for tally in tallies.values()]
-    config = config_of(candidate)
-    free_part, curves = free_rows(mine, theirs, config)
-    rows += [row for row in (*free_part, *picture_rows(mine, theirs, config)) if row.level in levels]
-    titles = [f"{side.title} ({side.trace.folder.name})" for side in (candidate, reference)]
-    if 9 in levels:
-        curves["pictures"] = picture_curve(mine, theirs)
-    facts = _environment(candidate, reference)
-    every = _for_every_level(rows, levels, "needs a live side")
-    return Report(titles[0], titles[1], config, facts, every, curves=curves, data=images_of(candidate))
+        return records, separation

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pygan.config import RunConfig
 from pygan.data import Dataset
 from pygan.draws import Draws
-from pygan.errors import ConfigError
-from pygan.records import StepRecord
+from pygan.errors import ConfigError, TraceError
+from pygan.records import Arrays, StepRecord
+from pygan.schedule import Schedule
+from pygan.stacks.choose import make_stack
 from pygan.state import State, widen
 from pygan.traces import Trace
-from pygan.training import Schedule
+from pygan.training import drawn, fixed_latent
+
+Make = Callable[[RunConfig], Any]
+"""Makes a stack for a config."""
 
 
 class Live:
-    """A stack and the batches that it sees."""
+    """A stack and the batches that it sees. ``make`` makes another one like it; without it the stack's name does."""
 
     live = True
 
-    def __init__(self, stack: Any, dataset: Dataset) -> None:
+    def __init__(self, stack: Any, dataset: Dataset, make: Make | None = None) -> None:
         self.stack, self.config, self.dataset = stack, stack.config, dataset
         form = getattr(stack, "step_form", "idiomatic")
         self.title: str = stack.name if form == "idiomatic" else f"{stack.name}-{form}"
+        self._make = make or (lambda config: make_stack(self.title, config))
         self.schedule = Schedule(dataset.images, self.config.batch, Draws(self.config.seed))
 
     @property
     def can_be_led(self) -> bool:
-        """Can patterns and values of another run be imposed on it?"""
+        """Can values of another run be forced on it?"""
         return self.title.partition("-")[0] == "torch"
+
+    @cached_property
+    def in_float64(self) -> Live:
+        """The same stack in Float64, with the constants of the Float32 run. Itself, if it is in Float64 already."""
+        if self.config.dtype == "float64":
+            return self
+        return Live(self._make(self.config.replace(dtype="float64")), self.dataset, self._make)
+
+    @cached_property
+    def spare(self) -> Live:
+        """Another stack like this one, to look at steps with, so that this one's run is left alone."""
+        return Live(self._make(self.config), self.dataset, self._make)
 
     def step(self, number: int, capture: Sequence[str] = (), before: State | None = None, **how: Any) -> StepRecord:
         """Step ``number``, from ``before`` (in the stack's dtype) where given; ``how`` is what the stack takes more."""
@@ -39,31 +59,80 @@ class Live:
             self.stack.load_state(widen(before, self.config.dtype))
         return self.stack.step(self.schedule[number], Draws(self.config.seed).at(number), capture, **how)  # type: ignore[no-any-return]
 
+    def twin_step(self, number: int, capture: Sequence[str], before: State) -> StepRecord | None:
+        """The Float64 step from a Float32 run's state."""
+        return self.in_float64.step(number, capture, before)
+
+    def initial(self) -> StepRecord:
+        """The state before the first step; the stack is there afterwards."""
+        self.stack.initialise()
+        return StepRecord(-1, state=self.stack.state())
+
     def state_before(self, number: int) -> State:
         """The state now; the run must be at ``number``."""
         state: State = self.stack.state()
         if int(state["step"]) != number:
-            raise ConfigError(f"{self.title} stands before step {int(state['step'])}, not {number}")
+            raise ConfigError(f"{self.title} is at step {int(state['step'])}, not at {number}")
         return state
+
+    def drawn(self) -> Arrays:
+        """Pictures of the stack as it is now; empty for a recipe that draws none."""
+        return drawn(self.stack, fixed_latent(self.config)) if getattr(self.config, "pictures", 0) else {}
+
+    def close(self) -> None:
+        """End the stack's processes."""
+        self.stack.close()
+        for name in ("in_float64", "spare"):
+            other = self.__dict__.get(name)
+            if other is not None and other is not self:
+                other.close()
 
 
 class Recorded:
-    """A trace in the place of a stack."""
+    """A stored run."""
 
-    live = False
-    can_be_led = False
+    live = can_be_led = False
 
     def __init__(self, trace: Trace) -> None:
         self.trace, self.config = trace, trace.header.config
-        self.title = trace.header.stack
+        self.title: str = f"recorded {trace.header.stack}"
 
-    def step(self, number: int, capture: Sequence[str] = (), before: State | None = None, **how: Any) -> StepRecord:
+    @cached_property
+    def in_float64(self) -> Recorded | None:
+        """The recording of the same run in Float64 that lies beside this one; itself if it is one; else None."""
+        if self.config["dtype"] == "float64":
+            return self
+        for folder in sorted(path.parent for path in self.trace.folder.parent.glob("*/trace.json")):
+            try:
+                header = Trace(folder).header
+            except TraceError:
+                continue
+            same = {**header.config, "threads": 0} == {**self.config, "dtype": "float64", "threads": 0}
+            if same and (header.stack, header.data["sha256"]) == (
+                self.trace.header.stack,
+                self.trace.header.data["sha256"],
+            ):
+                return Recorded(Trace(folder))
+        return None
+
+    def step(self, number: int, *_: object, **__: object) -> StepRecord:
         """The record of ``number``; it holds what was recorded, whatever is asked for."""
         return self.trace.record(number)
+
+    def twin_step(self, number: int, *_: object) -> StepRecord | None:
+        """The recorded Float64 step from the same state; None where there is none."""
+        return self.trace.twin(number)
+
+    def initial(self) -> StepRecord | None:
+        """What was recorded of the state before the first step."""
+        return self.trace.initial()
 
     def state_before(self, number: int) -> State:
         """The recorded state before ``number``. Raises ``TraceError`` where there is none."""
         return self.trace.state_before(number)
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 Side = Live | Recorded
@@ -71,19 +140,33 @@ Side = Live | Recorded
 
 @dataclass(frozen=True)
 class Pair:
-    """One step of both sides from the state ``before``; ``imposed`` are the leader's on/off patterns."""
+    """One step of both sides from the state ``before``."""
 
     step: int
     before: State
     candidate: StepRecord
     reference: StepRecord
-    imposed: Mapping[str, np.ndarray]
+
+
+def words_of(record: StepRecord) -> list[str]:
+    """The capture words that record what ``record`` holds."""
+    sketched = {key.partition("/")[0] for key in record.sketch}
+    held = {
+        "logits": record.logits,
+        "gradients": record.gradient,
+        "patterns": record.pattern or record.flip or record.digest,
+        "state": record.state or record.buffer,
+        "layers": record.activation,
+        "sketches": sketched & {"state", "gradient"},
+        "layer_sketches": sketched & {"activation", "activation_gradient"},
+    }
+    return [word for word, part in held.items() if part]
 
 
 class Together:
     """Candidate and reference stepped together: one leads on its own way, the other follows from its states.
 
-    A recorded side leads; of two live ones that which nothing can be imposed on (Flux), else the reference. Raises
+    A recorded side leads; of two live ones that which nothing can be forced on (Flux), else the reference. Raises
     ``ConfigError`` where neither side can follow.
     """
 
@@ -97,6 +180,14 @@ class Together:
         self.follower: Live = follower
         self.leader = reference if follower is candidate else candidate
         self._at: tuple[int, State] | None = None
+
+    @cached_property
+    def in_float64(self) -> Together | None:
+        """Both sides in Float64; None where a recording of that kind is missing."""
+        sides = [side.in_float64 for side in (self.candidate, self.reference)]
+        if sides[0] is None or sides[1] is None:
+            return None
+        return self if sides[0] is self.candidate else Together(sides[0], sides[1])
 
     def roles(self, lead: StepRecord, follow: StepRecord) -> tuple[StepRecord, StepRecord]:
         """``(candidate, reference)``."""
@@ -112,10 +203,9 @@ class Together:
         return before, record
 
     def follow(self, before: State, lead: StepRecord, capture: Sequence[str], **how: Any) -> StepRecord:
-        """The follower's step from ``before``. In Float32 the leader's on/off patterns are imposed where recorded: a
-        unit within rounding of zero may have either sign, and the judge looks at every one that has another."""
-        impose = lead.pattern if self.follower.config.dtype == "float32" else None
-        return self.follower.step(lead.step, capture, before, impose=impose, **how)
+        """The follower's step from ``before``, as it trains: nothing is imposed on it."""
+        wanted = list(capture) if self.leader.live else [*words_of(lead), "patterns"]
+        return self.follower.step(lead.step, wanted, before, **how)
 
     def steps(self, numbers: Iterable[int], capture: Sequence[str]) -> Iterator[Pair]:
         """Teacher forcing: every step of the leader, and the follower's from the same state."""
@@ -125,13 +215,14 @@ class Together:
 
     def pair(self, before: State, lead: StepRecord, follow: StepRecord) -> Pair:
         """Both records of a step as candidate and reference."""
-        return Pair(lead.step, before, *self.roles(lead, follow), lead.pattern)
+        return Pair(lead.step, before, *self.roles(lead, follow))
+
+    def close(self) -> None:
+        """End both sides' processes."""
+        self.candidate.close()
+        self.reference.close()
 
 
-def referee_of(follower: Live) -> Live | None:
-    """The Float64 torch stack that a Float32 run is held to; None for a Float64 run, which needs none."""
-    if follower.config.dtype == "float64":
-        return None
-    from pygan.stacks.torch_stack import TorchStack
-
-    return Live(TorchStack(follower.config.replace(dtype="float64", device="cpu")), follower.dataset)
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Are shape, dtype and every bit the same?"""
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()

@@ -9,8 +9,10 @@ import numpy as np
 from pygan.errors import ConfigError
 from pygan.layouts import rule
 from pygan.parity.compare import compare_tensors
-from pygan.parity.locate import FULL_CAPTURE, diagnose_step
-from pygan.parity.sides import Live, Pair, Side, Together, referee_of
+from pygan.parity.locate import FULL_CAPTURE
+from pygan.parity.referee import Referee
+from pygan.parity.sides import Live, Pair, Side, Together
+from pygan.parity.stepping import Stepping
 
 WORST = 5
 """Elements shown."""
@@ -26,20 +28,17 @@ class Spot:
 
 
 def look(candidate: Side, reference: Side, step: int, key: str) -> Spot:
-    """Both runs' ``key`` at ``step``, from the leader's state before it.
+    """Both runs' ``key`` at ``step``, from the leader's state before it, after all earlier steps.
 
     An empty ``key`` is the diagnosis's own culprit. Raises ``ConfigError`` listing what there is where ``key`` is not.
     """
     together = Together(candidate, reference)
-    start = step if not isinstance(together.leader, Live) else 0
-    pair: Pair | None = None
-    for number in range(start, step + 1):
-        capture = FULL_CAPTURE if number == step else ("state",)
-        before, lead = together.lead(number, capture)
-        if number == step:
-            pair = together.pair(before, lead, together.follow(before, lead, capture))
-    assert pair is not None
-    found = diagnose_step(together, pair, referee=referee_of(together.follower))
+    stepping = Stepping(together, Referee(together.follower.config, together.follower.dataset))
+    pair: Pair = list(stepping.run(range(step + 1)))[-1]  # all of them: a fault may need the steps before
+    if not pair.candidate.activation and isinstance(together.leader, Live):
+        lead = together.leader.spare.step(step, FULL_CAPTURE, pair.before)
+        pair = together.pair(pair.before, lead, together.follow(pair.before, lead, FULL_CAPTURE))
+    found = stepping.diagnosis()
     key = key or (found.key if found else "")
     if not key:
         raise ConfigError(f"nothing differs at step {step}; name a tensor with --tensor KIND/NAME")

@@ -10,7 +10,7 @@ from pygan.records import StepRecord
 
 def picture_values(record: StepRecord) -> np.ndarray:
     """The pictures of a record as ``(side * H, side * W)`` Float64 in [-1, 1], from values or from an 8-bit grid."""
-    if "grid" in record.pictures:
+    if "values" not in record.pictures:
         return record.pictures["grid"].astype(np.float64) / 127.5 - 1
     values = record.pictures["values"].astype(np.float64)
     side = int(len(values) ** 0.5)

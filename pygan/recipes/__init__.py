@@ -43,8 +43,9 @@ class StepContext(Protocol):
     def call(self, name: str, network: str, x: Tensor, *, train: bool) -> Tensor:
         """``network(x)`` in train or eval mode; dropout patterns are the draws ``mask/<name>/<layer>``."""
 
-    def update(self, network: str, loss: Tensor) -> None:
-        """Gradient of ``loss`` for ``network`` and one step of its optimiser."""
+    def update(self, name: str, loss: Tensor) -> None:
+        """Gradient of ``loss`` for a network and one step of its optimiser. ``name`` is the network's, or
+        ``network/what`` where a step updates it more than once."""
 
     def record(self, kind: str, name: str, value: Tensor) -> None:
         """Keep a ``loss`` or ``logits`` for the StepRecord."""

@@ -58,6 +58,13 @@ class Stack(Protocol):
     def generate(self, latent: np.ndarray) -> np.ndarray:
         """Pictures ``(n, 1, H, W)`` in [-1, 1] from latent vectors ``(n, latent_dim)``."""
 
+    def grid(self, pictures: np.ndarray) -> np.ndarray:
+        """Those pictures as the stack's own code lays them out for a reader: ``(H, W)`` uint8."""
+
+    def batch_hashes(self, images: np.ndarray, steps: Sequence[int]) -> list[str]:
+        """SHA-256 of the scaled batch of each step, by the stack's own order and scaling of ``images`` ``(N, H, W)``
+        uint8."""
+
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
         """Train on ``batches`` in a row, timing each step."""
 

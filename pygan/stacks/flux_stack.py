@@ -269,6 +269,13 @@ class FluxStack:
     def generate(self, latent: np.ndarray) -> np.ndarray:
         return self.worker.ask("generate", {"latent": latent})[1]["pictures"]
 
+    def grid(self, pictures: np.ndarray) -> np.ndarray:
+        return self.worker.ask("grid", {"pictures": pictures})[1]["grid"]
+
+    def batch_hashes(self, images: np.ndarray, steps: Sequence[int]) -> list[str]:
+        asked = {"seed": self.config.seed, "step": 0, "batch": self.config.batch, "steps": list(steps)}
+        return list(self.worker.ask("batches", {"images": images}, **asked)[0]["sha256"])
+
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
         arrays = {f"batch/{i}": batch for i, batch in enumerate(batches)}
         fields, _ = self.worker.ask("time_steps", arrays, seed=draws.seed, step=draws.step, batches=len(batches))

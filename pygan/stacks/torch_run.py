@@ -24,7 +24,7 @@ class Run:
     """The ``StepContext`` of one step: runs calls with keyed dropout patterns and keeps what is to be recorded.
 
     ``impose`` forces on/off patterns by ``call/network.layer``; ``look`` keeps what enters a kink at the given places
-    ``(count, rank)``, over the root mean square of all that enters it. ``force`` takes the flat arrays of another run's
+    ``(count, rank)``. ``force`` takes the flat arrays of another run's
     record of the same step: whatever was computed is kept, and then the other run's value goes on in its place,
     forwards, backwards and through the updates, so that what is kept shows each layer's own difference and no other's.
     """
@@ -43,6 +43,9 @@ class Run:
         self._impose, self._force, self._look = impose or {}, force or {}, look or {}
         self.kept: dict[str, Tensor] = {}
         self.order: list[str] = []
+        self.sources: dict[str, str] = {}
+        self._made: dict[int, tuple[str, Tensor]] = {}  # the tensor is held, so that its id stays its own
+        self._updated: dict[str, str] = {}
 
     # --- the StepContext -------------------------------------------------------------------------------------
 
@@ -71,33 +74,43 @@ class Run:
                 if key in self._look:
                     hooks.append(layer.register_forward_hook(self._look_hook(key)))
             if tapped and not list(layer.children()):
+                hooks.append(layer.register_forward_pre_hook(self._source_hook(key)))
                 hooks.append(layer.register_forward_hook(self._tap_hook(key)))
         try:
             if tapped:
-                x = self._tap(f"{name}/{network}.input", x)
+                entered = f"{name}/{network}.input"
+                self.sources[entered] = self._made.get(id(x), ("",))[0]
+                x = self._tap(entered, x)
             result: Tensor = module(x)
         finally:
             for hook in hooks:
                 hook.remove()
         if train and not self._capture.isdisjoint(("state", "sketches")):
-            self._happened(f"state/buffer/{network}.{path}" for path, _ in module.named_buffers())
+            buffers = [(path, value) for path, value in module.named_buffers() if is_statistic(path)]
+            self._happened(f"state/buffer/{network}.{path}" for path, _ in buffers)
+            for path, value in buffers if "state" in self._capture else ():
+                self._keep(f"buffer/{name}/{network}.{path}", value.clone())
         return result
 
-    def update(self, network: str, loss: Tensor) -> None:
-        """Gradient of ``loss`` for ``network`` and one step of its optimiser."""
+    def update(self, name: str, loss: Tensor) -> None:
+        """Gradient of ``loss`` for a network and one step of its optimiser. The update is called after the network, or
+        ``network/what`` where a step has several of it."""
+        network = name.partition("/")[0]
         optimiser = self._stack.optimisers[network]
+        self._before_update(network)
         optimiser.zero_grad()
         self._gradients(network, loss)
         wanted = self._capture & {"gradients", "sketches"}
         for path, parameter in self.network(network).named_parameters():
-            key = f"gradient/{network}.{path}"
+            key = f"gradient/{name}/{network}.{path}"
             if parameter.grad is not None and wanted:
                 self._keep(key, parameter.grad.clone())
             if parameter.grad is not None and self._fits(key, parameter):
                 parameter.grad.copy_(self._given(key))
         optimiser.step()
+        self._updated[network] = name
         if not self._capture.isdisjoint(("state", "sketches")):
-            self._after_update(network)
+            self._after_update(name, network)
 
     def _gradients(self, network: str, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -113,7 +126,7 @@ class Run:
         self._happened([key])
 
     def _happened(self, keys: Iterable[str]) -> None:
-        self.order += [key for key in keys if not key.endswith("num_batches_tracked")]
+        self.order += keys
 
     def _fits(self, key: str, value: Tensor) -> bool:
         """Is there another run's value to go on with? One of another shape is a finding, not a value to force."""
@@ -122,18 +135,40 @@ class Run:
     def _given(self, key: str) -> Tensor:
         return torch.from_numpy(self._force[key]).to(self._stack.device, self._stack.dtype)
 
-    def _after_update(self, network: str) -> None:
+    def _before_update(self, network: str) -> None:
+        """Keep what an earlier update of this step left in the network, before it is moved again."""
+        earlier = self._updated.get(network)
+        if earlier is not None and "state" in self._capture:
+            for key, tensor in self._moved(network).items():
+                self.kept.setdefault(f"updated/{earlier}/{key}", tensor.clone())
+
+    def _moved(self, network: str) -> dict[str, Tensor]:
+        """The tensors that an update of ``network`` moves."""
         tensors = self._stack.tensors_of(network)
-        self._happened(f"state/{key}" for key in tensors if not key.startswith("buffer/"))
+        return {key: tensor for key, tensor in tensors.items() if not key.startswith("buffer/")}
+
+    def _after_update(self, name: str, network: str) -> None:
+        tensors = self._moved(network)
+        self._happened(f"updated/{name}/{key}" for key in tensors)
+        self._happened(f"state/{key}" for key in tensors)
         self._happened([f"state/beta_power/{network}"])
         if self._force:
             for key, tensor in tensors.items():
-                self.kept[f"state/{key}"] = tensor.clone()
-                if key.startswith("parameter/") and self._fits(f"state/{key}", tensor):
-                    tensor.copy_(self._given(f"state/{key}"))
+                middle = f"updated/{name}/{key}"
+                kept = middle if middle in self._force else f"state/{key}"
+                self.kept[kept] = tensor.clone()
+                if key.startswith("parameter/") and self._fits(kept, tensor):
+                    tensor.copy_(self._given(kept))
 
     def _source(self, stream: str) -> Callable[[tuple[int, ...], float], Tensor]:
         return lambda shape, rate: self.tensor(self.draws.keep(stream, shape, rate))
+
+    def _source_hook(self, key: str) -> Any:
+        def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            made = [self._made.get(id(x), ("",))[0] for x in inputs]
+            self.sources[key] = made[0] if len(made) == 1 else ""
+
+        return keep
 
     def _tap_hook(self, key: str) -> Any:
         def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -152,6 +187,7 @@ class Run:
             value.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self._tap_gradient(f"activation_gradient/{key}", gradient)
             )
+        self._made[id(value)] = (key, value)
         return value
 
     def _tap_gradient(self, key: str, gradient: Tensor) -> Tensor | None:
@@ -166,8 +202,7 @@ class Run:
 
     def _look_hook(self, key: str) -> Any:
         def keep(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
-            x = inputs[0].detach()
-            self._keep(f"kink/{key}", x[tuple(torch.from_numpy(self._look[key].T))] / x.square().mean().sqrt())
+            self._keep(f"kink/{key}", inputs[0].detach()[tuple(torch.from_numpy(self._look[key].T))])
 
         return keep
 
@@ -201,6 +236,11 @@ class _Replace(torch.autograd.Function):
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+def is_statistic(path: str) -> bool:
+    """Is the buffer a running statistic, and not torch's count of batches?"""
+    return not path.endswith("num_batches_tracked")
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,10 @@ from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.files import sha256
+from pygan.pictures.grid import grid
 from pygan.recipes import torch_recipe
 from pygan.records import KINDS, StepRecord
+from pygan.schedule import Schedule
 from pygan.sketches import sketch
 from pygan.stacks import LayerSpec, TimedSteps
 from pygan.stacks.torch_run import Run, to_numpy
@@ -179,12 +182,19 @@ class TorchStack:
             if word not in capture:
                 parts[kind] = {}
         batch_sha256 = sha256(batch.tobytes())
-        return StepRecord(step=self._steps - 1, batch_sha256=batch_sha256, order=tuple(run.order), **parts)
+        return StepRecord(self._steps - 1, batch_sha256, tuple(run.order), run.sources, **parts)
 
     def generate(self, latent: np.ndarray) -> np.ndarray:
         torch.set_num_threads(self._threads)
         run = self.run_class(self, self._draws(Draws(self.config.seed)))
         return to_numpy(self._recipe.pictures(run, run.tensor(latent)))
+
+    def grid(self, pictures: np.ndarray) -> np.ndarray:
+        return grid(pictures, math.isqrt(len(pictures)))
+
+    def batch_hashes(self, images: np.ndarray, steps: Sequence[int]) -> list[str]:
+        schedule = Schedule(images, self.config.batch, Draws(self.config.seed))
+        return [sha256(schedule[step].tobytes()) for step in steps]
 
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
         seconds, losses = [], []

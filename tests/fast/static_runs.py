@@ -11,7 +11,7 @@ from pygan.data import load
 from pygan.draws import Draws
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 from pygan.stacks.torch_stack import TorchStack
-from pygan.training import Schedule
+from pygan.schedule import Schedule
 
 TOLERANCE = {"float64": 1e-13, "float32": 2e-5}
 """Float32: rounding of one step, grown by the later ones. A fault of the step is of order 1."""

@@ -1,0 +1,280 @@
+"""Levels 8 and 9 over free runs: both from the same start on their own ways, and the pictures that they draw.
+
+In Float64 they are held to how far the referee parts from itself: three runs of it that start one unit in the last
+place apart. Free Float32 runs part by rounding, sooner or later; they are shown and not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pygan.data import Dataset
+from pygan.draws import Draws
+from pygan.parity.compare import Difference, compare_arrays, compare_records, norm
+from pygan.parity.report import Row
+from pygan.parity.tolerances import FLOAT64_OVER_FLOAT32, FREE_FACTOR, FREE_LEAST, FREE_MOST, PIXEL
+from pygan.parity.verdicts import AGREE, BEYOND, DIFFERS, NOT_RUN
+from pygan.pictures.of_record import picture_values
+from pygan.records import StepRecord
+from pygan.schedule import Schedule
+from pygan.state import State
+
+RUNS = 3
+"""Referee runs that start one unit in the last place apart."""
+MEASURED_EVERY = 20
+"""Steps between two measurements of the noise of their layers."""
+SHOWN = "free Float32 runs part by rounding; they are shown and not judged"
+Compared = list[tuple[int, Difference]]
+"""Every compared tensor of two free runs, with its step."""
+Spread = dict[int, dict[str, float]]
+"""By step and tensor: the largest relative separation among the referee's runs."""
+
+
+def nudged(state: State, seed: int) -> State:
+    """``state`` with every parameter moved by one unit in the last place, up or down by a keyed draw.
+
+    Zeros stay: biases start there, and with them whole areas whose input of a ReLU is exactly zero in every run."""
+    made = dict(state)
+    for key, value in state.items():
+        if key.startswith("parameter/"):
+            up = Draws(seed).keep(f"nudge/{key}", value.shape, 0.5)
+            made[key] = np.where(value == 0, value, np.nextafter(value, np.where(up, np.inf, -np.inf)))
+    return made
+
+
+class Separation:
+    """The referee's runs beside a free Float64 run, stepped with it: they start one unit in the last place apart, and
+    each result is off by the rounding of Float64."""
+
+    def __init__(self, config: Any, dataset: Dataset, initial: State) -> None:
+        from pygan.parity.referee import RefereeStack
+
+        self._draws, self._schedule = Draws(config.seed), Schedule(dataset.images, config.batch, Draws(config.seed))
+        self._stacks = [RefereeStack(config.replace(device="cpu", randomness="keyed")) for _ in range(RUNS)]
+        for number, stack in enumerate(self._stacks):
+            stack.load_state(nudged(initial, number))
+            stack.scale = FLOAT64_OVER_FLOAT32
+        self._measured: dict[int, Any] = {}
+        self.spread: Spread = {}
+
+    def step(self, number: int, words: Sequence[str], latent: np.ndarray | None) -> None:
+        """Step ``number`` of every run; separations are kept where ``words`` record tensors or pictures are drawn."""
+        flats = [_tensors(record) for record in self._steps(number, words)]
+        if latent is not None:
+            for flat, stack in zip(flats, self._stacks, strict=True):
+                flat["pictures/values"] = stack.generate(latent)
+        if words or latent is not None:
+            self.spread[number] = {
+                key: max(_relative(one[key], other[key]) for i, one in enumerate(flats) for other in flats[:i])
+                for key in flats[0]
+            }
+
+    def _steps(self, number: int, words: Sequence[str]) -> list[StepRecord]:
+        """One step of each run, shaken; now and then the first run measures the noise instead."""
+        import torch
+
+        from pygan.parity.referee import Levels
+
+        batch, draws = self._schedule[number], self._draws.at(number)
+        first, *others = self._stacks
+        size = len(batch)
+        records = []
+        if size not in self._measured or number % MEASURED_EVERY == 0:
+            self._measured[size] = first.levels = Levels()
+            records.append(first.step(batch, draws, words))
+        else:
+            others = self._stacks
+        for run, stack in enumerate(others):
+            stack.levels, stack.generator = self._measured[size], torch.Generator().manual_seed(RUNS * number + run)
+            records.append(stack.step(batch, draws, words))
+        for stack in self._stacks:
+            stack.levels = stack.generator = None
+        return records
+
+
+def _relative(one: np.ndarray, other: np.ndarray) -> float:
+    size = norm(other)
+    gap = norm(one.astype(np.float64) - other)
+    return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))
+
+
+def _tensors(record: StepRecord) -> dict[str, np.ndarray]:
+    kinds = ("loss", "logits", "gradient", "state", "sketch")
+    return {
+        f"{kind}/{name}": value
+        for kind in kinds
+        for name, value in getattr(record, kind).items()
+        if value.dtype.kind == "f" and not name.startswith("beta_power")
+    }
+
+
+def compared(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> Compared:
+    """Losses, logits, gradients, states and sketches at the steps that both runs recorded."""
+    kinds = ("loss", "logits", "gradient", "state", "sketch")
+    theirs = {record.step: record for record in reference}
+    pairs = [(one, theirs[one.step]) for one in candidate if one.step in theirs]
+    return [(mine.step, one) for mine, other in pairs for one in compare_records(mine, other, kinds=kinds)]
+
+
+def curves(differences: Compared) -> dict[str, dict[int, float]]:
+    """Relative difference of losses and of the state (of its sketches where only those are there), by key and step."""
+    found: dict[str, dict[int, float]] = {}
+    without = ("state/step", "state/beta_power", "sketch/gradient")
+    for step, one in differences:
+        if one.key.startswith(("loss/", "state/", "sketch/")) and not one.fault and not one.key.startswith(without):
+            found.setdefault(one.key.removeprefix("sketch/"), {})[step] = one.relative
+    return found
+
+
+@dataclass
+class Held:
+    """Free differences held to the referee's own separation."""
+
+    compared: int = 0
+    worst: tuple[float, str, int, float, float] | None = None
+    failed: list[tuple[float, str, int, float, float]] = field(default_factory=list)
+    beyond: int | None = None
+
+    def add(self, key: str, step: int, value: float, separation: float) -> None:
+        """Count one tensor at one step, if the horizon allows."""
+        allowed = max(FREE_FACTOR * separation, FREE_LEAST)
+        if allowed > FREE_MOST:
+            self.beyond = step if self.beyond is None else min(step, self.beyond)
+            return
+        self.compared += 1
+        one = (value / allowed, key, step, value, allowed)
+        self.worst = max(self.worst or one, one)
+        if value > allowed:
+            self.failed.append(one)
+
+    def row(self, level: int, claim: str, steps: int) -> Row:
+        """The claim's row."""
+        if self.worst is None:
+            return Row(level, claim, BEYOND, reason="the referee's own runs have parted by more than 1e-8")
+        failed = min(self.failed, key=lambda one: one[2], default=None)
+        _, key, step, value, allowed = failed or self.worst
+        told = f"{steps} steps; {FREE_FACTOR:g} times the separation of {RUNS} referee runs, or {FREE_LEAST:g}"
+        told += (
+            f"; tensors beyond the horizon from step {self.beyond} on are not judged" if self.beyond is not None else ""
+        )
+        told = f"{len(self.failed)} of {self.compared} outside; {told}" if failed else told
+        return Row(
+            level,
+            claim,
+            DIFFERS if failed else AGREE,
+            self.compared,
+            value,
+            allowed,
+            value,
+            f"{key} @ step {step}",
+            told,
+        )
+
+
+def free_rows(
+    candidate: Sequence[StepRecord], reference: Sequence[StepRecord], spread: Spread | None
+) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of level 8 and the divergence curves. ``spread`` is None where free runs are not judged (Float32)."""
+    claim = "tensors over steps"
+    differences = compared(candidate, reference)
+    found = curves(differences)
+    if not found:
+        return [Row(8, claim, NOT_RUN, reason="no step has states or sketches in both runs")], {}
+    stored = {key: {"steps": list(points), "relative": list(points.values())} for key, points in found.items()}
+    if bad := [(step, one) for step, one in differences if one.fault]:
+        step, one = bad[0]
+        reason = f"{one.fault} (and {len(bad) - 1} more)" if len(bad) > 1 else one.fault
+        return [Row(8, claim, DIFFERS, len(found), where=f"{one.key} @ step {step}", reason=reason)], stored
+    if spread is None:
+        return [Row(8, claim, NOT_RUN, reason=SHOWN)], stored
+    held = Held()
+    for step, one in differences:
+        if one.key.startswith("state/beta_power") or one.key == "state/step":
+            continue
+        held.add(one.key, step, one.relative, spread.get(step, {}).get(one.key, 0.0))
+    return [held.row(8, claim, max(step for step, _ in differences) + 1)], stored
+
+
+def picture_rows(candidate: Sequence[StepRecord], reference: Sequence[StepRecord], spread: Spread | None) -> list[Row]:
+    """Level 9 of two free runs: their pictures as values, and as the grid that users see."""
+    claim = "pictures of both free runs"
+    if spread is None:
+        return [Row(9, claim, NOT_RUN, reason=SHOWN)]
+    theirs = {record.step: record for record in reference if record.pictures}
+    both = [(one, theirs[one.step]) for one in candidate if one.pictures and one.step in theirs]
+    exact = [(one, other) for one, other in both if "values" in one.pictures and "values" in other.pictures]
+    if not exact:
+        return [Row(9, claim, NOT_RUN, reason="no step has exact pictures in both runs")]
+    held, last = Held(), 0
+    for one, other in exact:
+        (difference,) = compare_arrays({"pictures": one.pictures["values"]}, {"pictures": other.pictures["values"]})
+        if difference.fault:
+            return [Row(9, claim, DIFFERS, len(exact), where=f"pictures @ step {one.step}", reason=difference.fault)]
+        held.add("pictures", one.step, difference.relative, spread.get(one.step, {}).get("pictures/values", 0.0))
+        last = one.step
+    return [held.row(9, claim, last + 1), grid_row(both, "grids as users see them, free runs")]
+
+
+def grid_row(pairs: Sequence[tuple[StepRecord, StepRecord]], claim: str) -> Row:
+    """Both stacks' own grids: the same size, and no pixel further apart than rounding to 8 bits allows."""
+    seen, unlike, pixels = 0, 0, 0
+    for one, other in pairs:
+        if "grid" not in one.pictures or "grid" not in other.pictures:
+            continue
+        seen += 1
+        mine, theirs = one.pictures["grid"], other.pictures["grid"]
+        where = f"grid @ step {one.step}"
+        if mine.shape != theirs.shape:
+            return Row(9, claim, DIFFERS, seen, where=where, reason=f"grid {mine.shape} against {theirs.shape}")
+        gap = np.abs(mine.astype(np.int16) - theirs)
+        if int(gap.max(initial=0)) > PIXEL:
+            far = int((gap > PIXEL).sum())
+            return Row(
+                9,
+                claim,
+                DIFFERS,
+                seen,
+                float(gap.max()),
+                PIXEL,
+                None,
+                where,
+                f"{far} of {gap.size} pixels differ by more than {PIXEL} grey level: other values or another layout",
+            )
+        unlike, pixels = unlike + int((gap > 0).sum()), pixels + gap.size
+    if not seen:
+        return Row(9, claim, NOT_RUN, reason="no step has a grid of both stacks' own making")
+    told = (
+        f"{unlike} of {pixels} pixels differ by one grey level, where rounding falls between"
+        if unlike
+        else "every byte"
+    )
+    return Row(9, claim, AGREE, seen, float(unlike > 0), PIXEL, None, reason=told)
+
+
+def picture_curve(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> dict[str, list[float]]:
+    """Relative difference of the pictures by step, where both runs drew some."""
+    theirs = {record.step: record for record in reference if record.pictures}
+    both = [
+        (one.step, _relative(picture_values(one), picture_values(theirs[one.step])))
+        for one in candidate
+        if one.pictures and one.step in theirs
+    ]
+    return {"steps": [step for step, _ in both], "relative": [value for _, value in both]}
+
+
+def horizon(spread: Spread, key: str = "pictures/values") -> dict[str, float]:
+    """Growth of the referee's separation, fitted as a power of the step, and the step at which it would reach the limit
+    of what is judged. Empty where fewer than three steps are known."""
+    points = [(step, row[key]) for step, row in sorted(spread.items()) if step > 0 and row.get(key, 0.0) > 0]
+    if len(points) < 3:
+        return {}
+    steps, values = np.log([p[0] for p in points]), np.log([p[1] for p in points])
+    power, constant = np.polyfit(steps, values, 1)
+    found = {"power": float(power), "at_step_1": float(np.exp(constant))}
+    if power > 0.05:
+        found["horizon"] = float(np.exp((np.log(FREE_MOST / FREE_FACTOR) - constant) / power))
+    return found

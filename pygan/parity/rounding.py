@@ -1,0 +1,232 @@
+"""What Float32 rounding leaves in each result of a layer, as a level of noise on the Float64 referee's own values.
+
+A sum of ``n`` terms that is rounded after every addition is off by some ``2^-24 sqrt(n)`` times the size of its partial
+sums: the root of the sum of its squared terms where signs are mixed, the sum itself where they are not (Higham,
+"Accuracy and Stability of Numerical Algorithms", 2nd ed., section 4.2, with roundings of random sign). Products of a
+layer with its weights, batch statistics and gradients are such sums; everything else is a few roundings of each
+element. Layers without a rule of their own count as sums over a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+UNIT = 2.0**-24
+"""Half a unit in the last place of a Float32 between 1 and 2: the most that one rounding changes, relative."""
+ELEMENTWISE = 4.0
+"""Roundings counted for an elementwise function: some four of them, or a library's tanh good to two units."""
+
+PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+MOVES = (nn.Flatten, nn.Unflatten, nn.Identity)
+"""Layers that only move their input."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Independent parts ``(basis, shape)``: a part is ``basis`` times standard normals of ``shape``, broadcast."""
+
+    parts: tuple[tuple[Tensor, tuple[int, ...]], ...] = ()
+
+    def draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """One sample, in the shape of ``like``."""
+        made = torch.zeros_like(like)
+        for basis, shape in self.parts:
+            made += basis * torch.randn(shape, generator=generator, dtype=like.dtype)
+        return made
+
+    def square(self, like: Tensor) -> float:
+        """Expected square of the 2-norm of a sample in the shape of ``like``."""
+        return sum(float(basis.square().sum()) * (like.numel() / max(basis.numel(), 1)) for basis, _ in self.parts)
+
+
+def plain(level: Tensor) -> Noise:
+    """Noise of its own level in every element."""
+    return Noise(((level, tuple(level.shape)),))
+
+
+@dataclass
+class LayerNoise:
+    """What one layer's call leaves: in its output, in the gradient of its input, in those of its parameters (squared
+    levels by name), and in its running statistics."""
+
+    output: Noise = field(default_factory=Noise)
+    input_gradient: Noise = field(default_factory=Noise)
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+
+def forward_noise(layer: nn.Module, x: Tensor, y: Tensor) -> LayerNoise:
+    """Noise in ``y = layer(x)`` and in what the call moves."""
+    if isinstance(layer, PRODUCTS):
+        squares, counts = _product(layer, x.square(), 2), _product(layer, torch.ones_like(x[:1]), 0)
+        return LayerNoise(plain(_of_sum(squares, counts, y)))
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return _norm_forward(layer, x, y)
+    if isinstance(layer, MOVES):
+        return LayerNoise()
+    if y.shape == x.shape and not list(layer.parameters()):
+        return LayerNoise(plain(ELEMENTWISE * UNIT * y.abs()))
+    return LayerNoise(plain(UNIT * x[0].numel() ** 0.5 * (y.abs() + y.square().mean().sqrt())))
+
+
+def backward_noise(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNoise) -> None:
+    """Add to ``own`` what the layer leaves in its parameters' gradients, for the ``gradient`` of its output, and in
+    that of its input where this does not depend on it."""
+    if isinstance(layer, PRODUCTS):
+        _product_backward(layer, x, gradient, own)
+    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        _norm_backward(layer, x, gradient, own)
+    else:
+        for name, parameter in layer.named_parameters():
+            own.parameters[name] = torch.full_like(
+                parameter, UNIT**2 * gradient.numel() * float(gradient.square().sum())
+            )
+
+
+def elementwise_backward(layer: nn.Module, gradient: Tensor, input_gradient: Tensor) -> Noise:
+    """Noise in the gradient of the input of a layer that is neither a product nor a BatchNorm."""
+    if isinstance(layer, MOVES):
+        return Noise()
+    if gradient.shape == input_gradient.shape and not list(layer.parameters()):
+        return plain(ELEMENTWISE * UNIT * torch.maximum(gradient.abs(), input_gradient.abs()))
+    many = UNIT * input_gradient[0].numel() ** 0.5
+    return plain(many * (input_gradient.abs() + input_gradient.square().mean().sqrt()))
+
+
+def _of_sum(squares: Tensor, counts: Tensor | float, total: Tensor) -> Tensor:
+    """Noise of sums with the given sum of squared terms, number of terms and value."""
+    return UNIT * ((squares.to(total.dtype).clamp_min(0) + total.square()) * counts).sqrt()
+
+
+# --- products --------------------------------------------------------------------------------------------------
+
+
+def _with(layer: nn.Module, parameters: Mapping[str, Tensor | None], x: Tensor) -> Tensor:
+    """``layer(x)`` with other parameters and without its hooks."""
+    bare = copy(layer)
+    bare.__dict__["_parameters"] = dict(parameters)
+    made: Tensor = bare.forward(x)
+    return made
+
+
+def _product(layer: nn.Module, x: Tensor, power: int) -> Tensor:
+    """The layer's sums of products with its parameters to the ``power``: 2 for sums of squares, 0 to count terms.
+    Three digits will do, so they are computed in Float32."""
+    parameters = {
+        name: None if parameter is None else (parameter.detach().abs() ** power).float()
+        for name, parameter in layer._parameters.items()
+    }
+    with torch.no_grad():
+        return _with(layer, parameters, x.float())
+
+
+def _product_backward(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNoise) -> None:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    top = gradient.abs().max().clamp_min(torch.finfo(gradient.dtype).tiny)  # squares of small gradients would vanish
+    squares = _vector_products(layer, x.square(), weight.detach().square(), (gradient / top).square())
+    one = [torch.ones_like(value) for value in (x[:1], weight.detach(), gradient[:1])]
+    counts = _vector_products(layer, *one)
+    sums = _vector_products(layer, x, weight.detach(), gradient / top)
+    own.input_gradient = plain(top * _of_sum(squares[0], counts[0], sums[0].to(x.dtype)))
+    own.parameters["weight"] = (top * _of_sum(squares[1], counts[1] * len(x), sums[1].to(x.dtype))).square()
+    if isinstance(layer.bias, Tensor):
+        rest = [axis for axis in range(gradient.dim()) if axis != _channels_at(gradient)]
+        terms = gradient.numel() / gradient.shape[_channels_at(gradient)]
+        own.parameters["bias"] = _of_sum(gradient.square().sum(rest), terms, gradient.sum(rest)).square()
+
+
+def _vector_products(layer: nn.Module, x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``gradient`` becomes for ``x`` and for the weight of a layer with these values, in Float32."""
+    enters, factor = x.detach().float().requires_grad_(), weight.float().requires_grad_()
+    with torch.enable_grad():
+        y = _with(layer, {"weight": factor, "bias": None}, enters)
+        found = torch.autograd.grad(y, (enters, factor), gradient.float())
+    return found[0], found[1]
+
+
+def _channels_at(y: Tensor) -> int:
+    return y.dim() - 1 if y.dim() < 3 else 1
+
+
+# --- BatchNorm -------------------------------------------------------------------------------------------------
+
+
+def _by_channel(x: Tensor) -> tuple[list[int], tuple[int, ...], float]:
+    """The axes that a statistic runs over, its shape for broadcasting, and how many values it is made of."""
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    shape = tuple(size if axis == 1 else 1 for axis, size in enumerate(x.shape))
+    return axes, shape, x.numel() / x.shape[1]
+
+
+def _statistics(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, 1 / sqrt(var + eps) and gamma, each to broadcast over ``x``."""
+    axes, shape, _ = _by_channel(x)
+    mean = x.mean(axes, keepdim=True)
+    var = x.var(axes, unbiased=False, keepdim=True)
+    if not _by_batch(layer):
+        mean, var = layer.running_mean.view(shape), layer.running_var.view(shape)  # type: ignore[operator]
+    gamma = torch.ones_like(mean) if layer.weight is None else layer.weight.detach().view(shape)  # type: ignore[operator]
+    inverse = (var + layer.eps).rsqrt()  # type: ignore[operator]
+    return mean, inverse, gamma
+
+
+def _by_batch(layer: nn.Module) -> bool:
+    return layer.training or layer.running_mean is None
+
+
+def _mean_noise(x: Tensor, axes: list[int], count: float) -> Tensor:
+    """Noise of the mean of ``x`` over ``axes``."""
+    return UNIT * (x.square().mean(axes, keepdim=True) + count * x.mean(axes, keepdim=True).square()).sqrt()
+
+
+def _norm_forward(layer: nn.Module, x: Tensor, y: Tensor) -> LayerNoise:
+    axes, shape, count = _by_channel(x)
+    mean, inverse, gamma = _statistics(layer, x)
+    scaled = gamma * inverse
+    elements = plain(ELEMENTWISE * UNIT * (y.abs() + (scaled * mean).abs() + (scaled * x).abs()))
+    if not _by_batch(layer):
+        return LayerNoise(elements)
+    of_mean, many = _mean_noise(x, axes, count), UNIT * count**0.5
+    made = LayerNoise(Noise((*elements.parts, (scaled * of_mean, shape), (many * scaled * (x - mean), shape))))
+    momentum = layer.momentum if isinstance(layer.momentum, float) else 1.0
+    for name, moved in (("running_mean", of_mean), ("running_var", many / inverse.square())):
+        if isinstance(statistic := getattr(layer, name, None), Tensor):
+            made.buffers[name] = momentum * moved.view(-1) + ELEMENTWISE * UNIT * statistic.abs()
+    return made
+
+
+def _norm_backward(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNoise) -> None:
+    axes, shape, count = _by_channel(x)
+    mean, inverse, gamma = _statistics(layer, x)
+    normed, scaled = (x - mean) * inverse, gamma * inverse
+    along = gradient.mean(axes, keepdim=True), (gradient * normed).mean(axes, keepdim=True)
+    size = scaled.abs() * (gradient.abs() + along[0].abs() + (normed * along[1]).abs())
+    elements = plain(ELEMENTWISE * UNIT * size)
+    own.input_gradient = elements
+    shift = _mean_noise(x, axes, count) * inverse
+    if _by_batch(layer):
+        of_mean = _mean_noise(gradient, axes, count) + shift * along[1].abs()
+        of_product = _mean_noise(gradient * normed, axes, count) + shift * along[0].abs()
+        whole = scaled * (gradient - along[0] - normed * along[1])
+        common = (scaled * of_mean, shape), (scaled * normed * of_product, shape), (UNIT * count**0.5 * whole, shape)
+        own.input_gradient = Noise((*elements.parts, *common))
+    if layer.weight is None:
+        return
+    total, product = gradient.sum(axes), (gradient * normed).sum(axes)
+    own.parameters["bias"] = _of_sum(gradient.square().sum(axes), count, total).square()
+    of_product = _of_sum((gradient * normed).square().sum(axes), count, product)
+    own.parameters["weight"] = of_product.square() + (shift.view(-1) * total).square()
+
+
+def update_levels(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    """Level of noise in each tensor that an update moves: a few roundings of what was there and of what was added."""
+    return {
+        key: ELEMENTWISE * UNIT * float(torch.maximum(before[key].abs(), after[key].abs()).norm())
+        for key in after.keys() & before.keys()
+    }

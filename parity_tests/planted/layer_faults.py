@@ -58,7 +58,7 @@ def kernel_transposed(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "kernel mirrored")
 def kernel_mirrored(stack: TorchStack, rng: Generator) -> Planted:
     """A convolution's kernel is flipped along one axis only."""
     path, layer = pick(rng, layers(stack, *CONVOLUTIONS))

@@ -112,8 +112,11 @@ def _one(
 ) -> Any:
     """One seed's report; None for the replay of a spot. ``fixed`` are config fields that the user has set."""
     from pygan.parity.run import compare_runs
+    from pygan.parity.shipped import recorded_run
 
     names = (names[0], _found_reference(config) if names[1] == "auto" else names[1])
+    first, second = (str(recorded_run(config, data, fixed)) if text == "recorded" else text for text in names)
+    names = (first, second)
     config, dataset = _run_of(config, names, fixed, data, data_dir, samples, steps is None and step is None)
     sides: list[Side] = []
     try:
@@ -139,8 +142,8 @@ def _with_replay(
     """The report with the command that shows its diagnosis's spot again."""
     from dataclasses import replace
 
-    words = ["pygan", "parity", *(str(_trace_folder(text, config) or text) for text in names)]
-    if not any(_trace_folder(text, config) for text in names):  # a recorded side brings its config and data
+    words = ["pygan", "parity", *names]
+    if not any(_trace_folder(text) for text in names):  # a recorded side brings its config and data
         defaults = type(config)().replace(**NARROW, threads=1, dtype="float64").to_dict()
         for name, value in config.to_dict().items():
             if value != defaults.get(name):
@@ -163,15 +166,8 @@ def _found_reference(config: Any) -> str:
     return "flux"
 
 
-def _trace_folder(text: str, config: Any) -> Path | None:
+def _trace_folder(text: str) -> Path | None:
     """The folder of a recorded side; None for a live one."""
-    from pygan.resources import traces_dir
-
-    if text == "recorded":
-        narrow = all(getattr(config, name) == value for name, value in NARROW.items())
-        if config.semantics == "as_printed":
-            return traces_dir() / "flux-narrow-as-printed"
-        return traces_dir() / (f"flux-narrow-{config.dtype}" if narrow else "flux-full-digits")
     return Path(text) if (Path(text) / "trace.json").is_file() else None
 
 
@@ -193,7 +189,7 @@ def _run_of(
     from pygan.recipes import config_from_dict
     from pygan.traces import Trace
 
-    folders = [_trace_folder(text, config) for text in names]
+    folders = [_trace_folder(text) for text in names]
     folder = folders[0] or folders[1]
     if folder is None:
         if samples is None and short and data == "digits":
@@ -224,7 +220,7 @@ def _side(text: str, config: Any, dataset: Dataset | None) -> Side:
     from pygan.stacks.choose import NAMES, make_stack
     from pygan.traces import Trace
 
-    folder = _trace_folder(text, config)
+    folder = _trace_folder(text)
     if folder is not None:
         return Recorded(Trace(folder))
     name, _, device = text.partition(":")

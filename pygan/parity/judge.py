@@ -77,9 +77,11 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
     Float64 rounding leaves of them (``noise``)."""
     judged = []
     left: Mapping[str, float] | None = None
-    for difference in compare_arrays(*common(pair.candidate, pair.reference), rules):
+    mine, theirs = common(pair.candidate, pair.reference)
+    sizes = kind_sizes(theirs)
+    for difference in compare_arrays(mine, theirs, rules):
         value, allowed, reason = difference.relative, FLOAT64_STEP, "one Float64 step from the same state"
-        if not difference.fault and value > allowed and noise is not None:
+        if value > allowed and noise is not None and may_cancel(difference, sizes):
             left = noise() if left is None else left
             size = difference.absolute / value if np.isfinite(value) else 0.0
             absolute = ENSEMBLE_FACTOR * left.get(difference.key, 0.0)
@@ -89,6 +91,20 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
                 reason = f"sums that cancel: Float64 rounding leaves {absolute / ENSEMBLE_FACTOR:.0e} of them"
         judged.append(Judged(difference, value, allowed, reason))
     return judged
+
+
+def kind_sizes(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The largest norm of each kind of tensor."""
+    sizes: dict[str, float] = {}
+    for key, value in arrays.items():
+        kind = key.partition("/")[0]
+        sizes[kind] = max(sizes.get(kind, 0.0), norm(value))
+    return sizes
+
+
+def may_cancel(difference: Difference, sizes: Mapping[str, float]) -> bool:
+    """Is a difference so small beside other tensors of its kind that it may be what rounding leaves of a sum?"""
+    return not difference.fault and difference.absolute <= FLOAT64_STEP * sizes[difference.key.partition("/")[0]]
 
 
 def judge_patterns(pair: Pair) -> list[Judged]:

@@ -20,6 +20,9 @@ from pygan.state import State, widen
 from pygan.traces import Trace
 from pygan.training import drawn, fixed_latent
 
+PLAIN_CAPTURE = ("logits", "gradients", "patterns", "state")
+"""What is recorded of every compared step."""
+
 Make = Callable[[RunConfig], Any]
 """Makes a stack for a config."""
 
@@ -196,15 +199,24 @@ class Together:
     def lead(self, number: int, capture: Sequence[str]) -> tuple[State, StepRecord]:
         """State before and record of the leader's step; a live leader must be asked in order."""
         known = self._at is not None and self._at[0] == number and self.leader.live
-        before = self._at[1] if known and self._at else self.leader.state_before(number)
+        before = self._at[1] if known and self._at else self._before(number)
         record = self.leader.step(number, capture)
         if record.state:
             self._at = (number + 1, record.state)
         return before, record
 
+    def _before(self, number: int) -> State:
+        """The leader's state; of a recording that holds digests of its initial state, the follower's (level 2 compares
+        the two bit by bit)."""
+        if number == 0 and isinstance(self.leader, Recorded):
+            initial = self.leader.initial()
+            if initial is not None and not initial.state and initial.digest:
+                return self.follower.initial().state
+        return self.leader.state_before(number)
+
     def follow(self, before: State, lead: StepRecord, capture: Sequence[str], **how: Any) -> StepRecord:
         """The follower's step from ``before``, as it trains: nothing is imposed on it."""
-        wanted = list(capture) if self.leader.live else [*words_of(lead), "patterns"]
+        wanted = list(capture) if self.leader.live else sorted({*words_of(lead), *PLAIN_CAPTURE})
         return self.follower.step(lead.step, wanted, before, **how)
 
     def steps(self, numbers: Iterable[int], capture: Sequence[str]) -> Iterator[Pair]:

@@ -16,12 +16,11 @@ from pygan.parity.judge import Judged, batch_difference, judge_float64, judge_pa
 from pygan.parity.locate import FULL_CAPTURE, Diagnosis, agreeing, diagnose_step, mode_differences
 from pygan.parity.referee import Referee, root_mean_square
 from pygan.parity.report import Row, Tally
-from pygan.parity.sides import Live, Pair, Together
+from pygan.parity.sides import PLAIN_CAPTURE, Live, Pair, Together
 from pygan.parity.tolerances import FLOAT64_OVER_FLOAT32
 from pygan.parity.verdicts import NOT_RUN
 from pygan.state import State
 
-PLAIN_CAPTURE = ("logits", "gradients", "patterns", "state")
 KEPT_BYTES = 256 << 20
 """Memory for states kept to take the steps before a difference once more."""
 SUSPECTS = 6

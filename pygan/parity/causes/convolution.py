@@ -32,6 +32,15 @@ def kernel_not_flipped(formula: Formula) -> Iterator[Hypothesis]:
             yield Hypothesis("kernel not flipped", formula.value({layer.path: _with_weight(lambda _, w: w.flip(2, 3))}))
 
 
+def kernel_mirrored(formula: Formula) -> Iterator[Hypothesis]:
+    """Every kernel flipped along one of its axes."""
+    for layer in formula.of_kind(*CONVOLUTIONS):
+        for axis, name in ((2, "y"), (3, "x")):
+            if layer.tensors["weight"].shape[axis] > 1:
+                flipped = _with_weight(lambda _, w, axis=axis: w.flip(axis))  # type: ignore[misc]
+                yield Hypothesis("kernel mirrored", formula.value({layer.path: flipped}), f"along {name}")
+
+
 def kernel_transposed(formula: Formula) -> Iterator[Hypothesis]:
     """x and y of every kernel swapped."""
     for layer in formula.of_kind(*CONVOLUTIONS):
@@ -225,6 +234,7 @@ def _patches(layer: Layer, x: Tensor, kernel: tuple[int, ...], output: tuple[int
 
 RULES = (
     kernel_not_flipped,
+    kernel_mirrored,
     kernel_transposed,
     weight_transposed,
     bias_missing,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 CAUSES: Mapping[str, str] = {
     # layers with weights
     "kernel not flipped": "Flux convolves where PyTorch cross-correlates: turn every kernel by 180 degrees on the way.",
+    "kernel mirrored": "One spatial axis of every kernel runs backwards: turn both, or none.",
     "kernel transposed": "Look at the order of the kernel's two spatial axes: x and y are swapped.",
     "weight transposed": "Look at the order of the weight's input and output axes when it is carried over.",
     "channels permuted": "Look at the order of channels or features, such as that of a reshape beside the layer.",
@@ -27,7 +28,6 @@ CAUSES: Mapping[str, str] = {
     "buffers updated twice": "The running statistics moved twice: look for a second pass in train mode.",
     # activations and dropout
     "leaky slope": "Compare the slope of the leaky relu below zero.",
-    "on/off pattern": "Look at the condition of the relu or leaky relu: units far from zero were switched.",
     "activation missing": "Look whether the activation is applied, and whether it is applied in this call.",
     "other activation": "Look at which activation function the layer uses.",
     "dropout scale": "Look at what kept units are multiplied by: 1 / (1 - p), with p the rate of dropping.",
@@ -69,6 +69,17 @@ CAUSES: Mapping[str, str] = {
     "images scaled otherwise": "Look at how grey values are scaled, such as to [0, 1] or to [-1, 1].",
     "images transposed": "Look at the order of rows and columns when images are read.",
     "images flipped": "Look at the direction of rows and columns when images are read.",
+    "other batch": "Compare the order of the images in an epoch, how the order changes from epoch to epoch, and how "
+    "grey values are scaled.",
+    # before the first step
+    "initial weights in another order": "Fill the weights in the order of memory in which the draws are made.",
+    "initial weights scaled": "Compare the standard deviation or gain of the initialiser.",
+    "other initial weights": "Compare the law and the stream of the draws of this layer's weights.",
+    "beta powers one step ahead": "Adam's powers of beta start at beta, not at its square.",
+    # runs as a whole
+    "carried over from earlier steps": "Look at what lives outside the state: gradients not reset, schedules, caches.",
+    "not deterministic": "Two runs of the same steps differ: look for draws without a key and for atomic sums.",
+    "lowered precision": "Look for autocast, TF32, half or bfloat16 in this layer.",
     # any tensor
     "elements permuted": "The numbers are right and their places are not: look at reshapes and memory order.",
     "sign flipped": "The numbers are right but for their sign.",

@@ -49,10 +49,10 @@ def parity(
     """Compare two runs of one recipe from the same random numbers, level by level.
 
     Exit code 0: everything that was run agrees. 1: something differs; its place, a hint at its cause and a command that
-    replays that spot are printed.
+    replays that spot are printed. 2: nothing was compared that would prove anything; what to record is printed.
     """
     from pygan.files import write_json
-    from pygan.parity.verdicts import DIFFERS
+    from pygan.parity.verdicts import DIFFERS, NOT_RUN
 
     wanted = _numbers(levels, "--levels", range(1, 11))
     say_caveats(config)
@@ -74,8 +74,11 @@ def parity(
     if out is not None:
         write_json(out, {"command": _command(), "reports": answer["reports"]})
         console.print(f"wrote {out}", markup=False)
-    if any(report.verdict == DIFFERS for report in reports):
+    verdicts = {report.verdict for report in reports}
+    if DIFFERS in verdicts:
         sys.exit(1)
+    if NOT_RUN in verdicts:
+        sys.exit(2)
 
 
 def _command() -> str:

@@ -216,6 +216,10 @@ class Run:
 
         return bend
 
+    def release(self) -> None:
+        """Let go of the step's graph, which this run and the hooks in it would hold for each other."""
+        self._made.clear()
+
     def parts(self, kinds: Sequence[str]) -> dict[str, Arrays]:
         """What was kept of each kind, on the host."""
         found: dict[str, Arrays] = {kind: {} for kind in kinds}

@@ -87,8 +87,8 @@ class TorchStack:
         tensors: dict[str, Tensor] = {}
         for path, parameter in network.named_parameters():
             key = f"{name}.{path}"
-            tensors[f"exp_avg/{key}"] = slots[parameter]["exp_avg"]
-            tensors[f"exp_avg_sq/{key}"] = slots[parameter]["exp_avg_sq"]
+            held = slots.get(parameter, {})  # another optimiser's moments: their absence is a finding
+            tensors |= {f"{slot}/{key}": held[slot] for slot in ("exp_avg", "exp_avg_sq") if slot in held}
             tensors[f"parameter/{key}"] = parameter.data
         return tensors | {
             f"buffer/{name}.{path}": buffer
@@ -100,11 +100,12 @@ class TorchStack:
         return {key: tensor for name in self.networks for key, tensor in self.tensors_of(name).items()}
 
     def _beta_powers(self, network: str) -> list[Tensor]:
-        return [slot["beta_power"] for slot in self.optimisers[network].state.values()]
+        return [slot["beta_power"] for slot in self.optimisers[network].state.values() if "beta_power" in slot]
 
     def state(self) -> State:
         state = {key: to_numpy(tensor) for key, tensor in self._tensors().items()}
-        state |= {f"beta_power/{name}": to_numpy(self._beta_powers(name)[0]) for name in self.networks}
+        powers = {name: self._beta_powers(name) for name in self.networks}
+        state |= {f"beta_power/{name}": to_numpy(each[0]) for name, each in powers.items() if each}
         return state | {"step": np.array(self._steps, np.int64)}
 
     def load_state(self, state: State) -> None:
@@ -165,6 +166,7 @@ class TorchStack:
         given = {} if force is None else force.to_arrays()
         run = self.run_class(self, self._draws(draws), capture, impose, given, look)
         self._recipe.train_step(run, run.tensor(batch))
+        run.release()
         self._steps += 1
         parts = run.parts(KINDS)
         if "state" in capture or "sketches" in capture:
@@ -187,7 +189,9 @@ class TorchStack:
     def generate(self, latent: np.ndarray) -> np.ndarray:
         torch.set_num_threads(self._threads)
         run = self.run_class(self, self._draws(Draws(self.config.seed)))
-        return to_numpy(self._recipe.pictures(run, run.tensor(latent)))
+        drawn = to_numpy(self._recipe.pictures(run, run.tensor(latent)))
+        run.release()
+        return drawn
 
     def grid(self, pictures: np.ndarray) -> np.ndarray:
         return grid(pictures, math.isqrt(len(pictures)))

@@ -69,9 +69,10 @@ class FastRun(Run):
             for layer in frozen:
                 layer.frozen = False
 
-    def update(self, network: str, loss: Tensor) -> None:
-        """Gradient of ``loss`` for ``network`` alone and one step of its optimiser."""
-        super().update(network, loss)
+    def update(self, name: str, loss: Tensor) -> None:
+        """Gradient of ``loss`` for the network of ``name`` alone and one step of its optimiser."""
+        super().update(name, loss)
+        network = name.partition("/")[0]
         self._stack.optimisers[network].zero_grad()  # not kept until the next step's update
         _forget(self.network(network))
 

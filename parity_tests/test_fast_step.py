@@ -26,9 +26,7 @@ from pygan.stacks.fast import layers
 from pygan.stacks.fast.stack import FastTorchStack
 
 CAPTURE = ("logits", "gradients", "patterns", "state")
-"""With on/off patterns, which are read behind each relu and leaky relu, so that those are computed by themselves."""
-JOINED = ("logits", "gradients", "state")
-"""What leaves layers computed together, as in a training."""
+"""What leaves layers computed together, as in a training (``tests/fast/test_joined_patterns.py``)."""
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.mark.parametrize("name", ["flux-narrow-float64", "flux-narrow-float32", "flux-narrow-as-printed"])
 def test_recorded_narrow_steps_with_layers_computed_together(name: str, joined: Counter[str]) -> None:
-    """As in a training: nothing is imposed, which no step of the narrow recordings needs."""
+    """As in a training: nothing is imposed, which no step of the narrow recordings needs. Patterns are compared."""
     trace = recorded(name)
     stack, images = torch_like(trace, FastTorchStack), schedule_of(trace)
     referee = torch_like(trace, dtype="float64") if stack.config.dtype == "float32" else None
@@ -57,8 +55,8 @@ def test_recorded_narrow_steps_with_layers_computed_together(name: str, joined: 
     for step in steps:
         theirs, before = trace.record(step), trace.state_before(step)
         stack.load_state(before)
-        mine = stack.step(images[step], Draws(stack.config.seed).at(step), JOINED)
-        theirs = replace(theirs, pattern={}, activation={}, activation_gradient={}, mode={})
+        mine = stack.step(images[step], Draws(stack.config.seed).at(step), CAPTURE)
+        theirs = replace(theirs, activation={}, activation_gradient={}, mode={})
         side = None if referee is None else Live(referee, load_or_skip(trace.header.data["name"], len(images.images)))
         judged = judge_step(Pair(step, before, mine, theirs, {}), side, stack.rules())
         assert all(one.ok for one in judged), "\n".join(str(one) for one in judged if not one.ok)

@@ -68,7 +68,7 @@ class Run:
                 layer.source = self._source(f"mask/{key}") if self.config.randomness == "keyed" else None
             if train and isinstance(layer, KINKS):
                 if self._capture & {"patterns", f"patterns:{name}"}:  # what the layer did, before anything is imposed
-                    hooks.append(layer.register_forward_hook(self._pattern_hook(key)))
+                    hooks.append(self._keep_pattern(module, layer, key))
                 if key in self._impose:
                     hooks.append(layer.register_forward_hook(self._imposed_kink(key)))
                 if key in self._look:
@@ -194,11 +194,13 @@ class Run:
         self._keep(key, gradient)
         return self._given(key) if self._fits(key, gradient) else None
 
-    def _pattern_hook(self, key: str) -> Any:
+    def _keep_pattern(self, network: nn.Module, kink: nn.Module, key: str) -> Any:
+        """Keep the on/off pattern of ``kink``, a layer of ``network``, until what is returned is removed."""
+
         def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
             self._keep(f"pattern/{key}", output > 0)
 
-        return keep
+        return kink.register_forward_hook(keep)
 
     def _look_hook(self, key: str) -> Any:
         def keep(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:

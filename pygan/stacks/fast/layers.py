@@ -7,7 +7,7 @@ shapes and values mean the same as in the idiomatic layers.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -29,14 +29,14 @@ class FastDropout(Dropout):
         """``x`` with units dropped in train mode; unchanged in eval mode."""
         if not self.training or self.source is None:
             return super().forward(x)
-        return x * self.factor(x)
+        return x * self.kept(x).mul_(self.scale)
 
-    def factor(self, x: Tensor) -> Tensor:
-        """What ``x`` is multiplied by, 0 or :attr:`scale`, in its dtype and memory order."""
+    def kept(self, x: Tensor) -> Tensor:
+        """1 where a unit of ``x`` stays and 0 where it is dropped, in its dtype and memory order; the caller's own."""
         assert self.source is not None
         last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         order = torch.channels_last if last else torch.contiguous_format
-        return self.source(tuple(x.shape), self.p).to(x.dtype, memory_format=order, copy=True).mul_(self.scale)
+        return self.source(tuple(x.shape), self.p).to(x.dtype, memory_format=order, copy=True)
 
 
 class ChannelsLastConv2d(nn.Conv2d):
@@ -64,8 +64,36 @@ def untouched(layer: nn.Module) -> bool:
     return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
 
 
+Report = Callable[[Tensor], None]
+"""Takes the on/off pattern of a relu or leaky relu: True where the unit was on."""
+
+
+class Reported:
+    """A relu or leaky relu whose pattern goes to ``report`` in every call, until this is removed."""
+
+    def __init__(self, reports: dict[nn.Module, Report], kink: nn.Module, report: Report) -> None:
+        self._reports, self._kink = reports, kink
+        reports[kink] = report
+
+    def remove(self) -> None:
+        """From now on the pattern is not reported."""
+        del self._reports[self._kink]
+
+
 class FastSequential(nn.Sequential):
-    """``nn.Sequential`` that computes neighbours together where neither is watched."""
+    """``nn.Sequential`` that computes neighbours together where neither is watched.
+
+    Patterns asked for by :meth:`report_pattern` are no reason to compute layers alone: what computes a relu or leaky
+    relu together with its neighbour hands out the pattern that it computed with.
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
+        self._reports: dict[nn.Module, Report] = {}
+
+    def report_pattern(self, kink: nn.Module, report: Report) -> Reported:
+        """Give the pattern of ``kink``, a layer of this chain, to ``report`` in every call."""
+        return Reported(self._reports, kink, report)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layers in their order."""
@@ -76,40 +104,63 @@ class FastSequential(nn.Sequential):
             after = layers[at + 1] if at + 1 < len(layers) else None
             joined = _JOINED.get((type(layer), type(after)))
             if joined and after is not None and untouched(layer) and untouched(after):
-                x, at = joined(layer, after, x), at + 2
+                report = self._reports.get(layer) or self._reports.get(after)
+                x, at = joined(layer, after, x, report), at + 2
             else:
                 x, at = layer(x), at + 1
+                if layer in self._reports:
+                    self._reports[layer](x > 0)
         return x
 
 
-def _norm_relu(norm: Any, relu: Any, x: Tensor) -> Tensor:
-    return norm.and_relu(x) if isinstance(norm, FastBatchNorm1d | FastBatchNorm2d) else F.relu_(norm(x))
+def _norm_relu(norm: Any, relu: Any, x: Tensor, report: Report | None) -> Tensor:
+    y: Tensor = norm.and_relu(x) if isinstance(norm, FastBatchNorm1d | FastBatchNorm2d) else F.relu_(norm(x))
+    if report is not None:
+        report(y > 0)
+    return y
+
+
+def _leaky_factor(whole: Tensor, x: Tensor, slope: float) -> Tensor:
+    """What leaky relu multiplies ``x`` by, times the number ``whole`` ``()``: itself where ``x`` > 0."""
+    factor: Tensor = torch.ops.aten.leaky_relu_backward(whole, x, slope, False)
+    return factor
 
 
 class _LeakyDropout(torch.autograd.Function):
-    """``leaky_relu(x) * factor`` in the memory of ``x``, as the product of ``x`` with one factor, which is kept."""
+    """``leaky_relu(x) * keep * scale`` in the memory of ``x``, as the product of ``x`` with one factor, which is kept.
+
+    The pattern is read from that factor, before the units that are dropped become 0.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: Tensor, slope: float) -> Tensor:
-        torch.ops.aten.leaky_relu_backward(factor, x, slope, False, grad_input=factor)  # times the slope where x <= 0
+    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float, slope: float, report: Report | None) -> Tensor:
+        whole = x.new_full((), scale)
+        factor = _leaky_factor(whole, x, slope)
+        if report is not None:
+            report(factor == whole)
+        factor.mul_(keep)
         ctx.mark_dirty(x.mul_(factor))
         ctx.save_for_backward(factor)
         return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (factor,) = ctx.saved_tensors
-        return gradient * factor, None, None
+        return gradient * factor, None, None, None, None
 
 
-def _leaky_dropout(leaky: Any, dropout: Any, x: Tensor) -> Tensor:
+def _leaky_dropout(leaky: Any, dropout: Any, x: Tensor, report: Report | None) -> Tensor:
     if not (x.requires_grad and dropout.training and dropout.source is not None):
-        return dropout(leaky(x))  # type: ignore[no-any-return]
-    y: Tensor = _LeakyDropout.apply(x, dropout.factor(x), leaky.negative_slope)  # type: ignore[no-untyped-call]
+        y: Tensor = leaky(x)
+        if report is not None:
+            report(y > 0)
+        return dropout(y)  # type: ignore[no-any-return]
+    given = dropout.kept(x), dropout.scale, leaky.negative_slope, report
+    y = _LeakyDropout.apply(x, *given)  # type: ignore[no-untyped-call]
     return y
 
 
-def _flatten_dense(flatten: Any, dense: Any, x: Tensor) -> Tensor:
+def _flatten_dense(flatten: Any, dense: Any, x: Tensor, _: Report | None) -> Tensor:
     """The weights are brought to the order of the maps, which are larger."""
     if x.dim() != 4 or (flatten.start_dim, flatten.end_dim) != (1, -1):
         return dense(flatten(x))  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from pygan.stacks.fast.adam import FusedAdam
 from pygan.stacks.fast.dense import SharedLinear
 from pygan.stacks.fast.fourier import FourierConvTranspose2d
 from pygan.stacks.fast.heap import keep_freed_memory
-from pygan.stacks.fast.layers import fast_network
+from pygan.stacks.fast.layers import FastSequential, fast_network
 from pygan.stacks.fast.masks import drawn_in_halves
 from pygan.stacks.fast.patches import PatchConv2d
 from pygan.stacks.torch_run import Run
@@ -52,12 +52,23 @@ class FastRun(Run):
         device, keep = self._stack.device, self._stack.keep
         return lambda shape, rate: torch.from_numpy(keep(self.draws, stream, shape, rate).view(np.uint8)).to(device)
 
+    def _keep_pattern(self, network: nn.Module, kink: nn.Module, key: str) -> Any:
+        """Ask the chain for the pattern, which leaves its joined layers joined. A layer that is watched otherwise has a
+        hook, so that its pattern is kept before its output is changed."""
+        watched = self._taps() or key in self._impose or key in self._look
+        if watched or not isinstance(network, FastSequential) or kink not in network.children():
+            return super()._keep_pattern(network, kink, key)
+        return network.report_pattern(kink, lambda pattern: self._keep(f"pattern/{key}", pattern))
+
+    def _taps(self) -> bool:
+        """Is every layer watched?"""
+        return not self._capture.isdisjoint(("layers", "layer_sketches"))
+
     def _keep(self, key: str, value: Tensor) -> None:
         super()._keep(key, value.float() if value.dtype is torch.bfloat16 else value)  # numpy has no bfloat16
 
     def _gradients(self, network: str, loss: Tensor) -> None:
-        needed = "gradients" in self._stack.changes and self._capture.isdisjoint(("layers", "layer_sketches"))
-        if not needed:
+        if self._taps() or "gradients" not in self._stack.changes:
             return super()._gradients(network, loss)
         others = [layer for name in self._stack.networks if name != network for layer in self.network(name).modules()]
         frozen = [layer for layer in others if isinstance(layer, PatchConv2d)]

@@ -206,13 +206,15 @@ def _tensors(record: StepRecord, kind: str) -> _Tensors:
 
 
 def _note(seen: dict[str, _Gradients], gradients: Mapping[str, np.ndarray]) -> None:
-    for network in {path.partition(".")[0] for path in gradients}:
+    """Count one step's gradients, by ``update/network.layer.tensor``."""
+    by_path = [(key.rpartition("/")[2], value) for key, value in gradients.items()]
+    for network in {path.partition(".")[0] for path, _ in by_path}:
         one = seen.setdefault(network, _Gradients())
-        own = {path: value for path, value in gradients.items() if path.partition(".")[0] == network}
-        alive = {path for path, value in own.items() if value.any()}
+        own = [(path, value) for path, value in by_path if path.partition(".")[0] == network]
+        alive = {path for path, value in own if value.any()}
         one.steps += bool(alive)
         one.alive |= alive
-        one.not_finite |= {path for path, value in own.items() if not np.isfinite(value).all()}
+        one.not_finite |= {path for path, value in own if not np.isfinite(value).all()}
 
 
 def _networks(states: Sequence[_Tensors], gradients: Mapping[str, _Gradients], steps: int) -> list[NetworkLearning]:

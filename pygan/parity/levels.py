@@ -59,17 +59,15 @@ def batch_row(together: Together, steps: int) -> Row:
         {*range(min(max(steps, 2 * epoch), MOST_BATCHES)), *(epoch + n for n in (-1, 0, 1)), 2 * epoch - 1}
     )
     images = together.follower.dataset.images
-    found = {side.title: side.stack.batch_hashes(images, numbers) for side in sides}
     leader = together.leader
+    held: Mapping[int, str] = {}
     if isinstance(leader, Recorded):
         held = {record.step: record.batch_sha256 for record in leader.trace if record.batch_sha256}
         numbers = [number for number in numbers if number in held]
-        found[leader.title] = [held[number] for number in numbers]
-        found = {
-            title: [hashes[n] for n in numbers] if title != leader.title else hashes for title, hashes in found.items()
-        }
-    rows = list(found.items())
-    if len(rows) < 2 or not numbers:
+    rows = [(side.title, side.stack.batch_hashes(images, numbers)) for side in sides]
+    if isinstance(leader, Recorded):
+        rows.append((leader.title, [held[number] for number in numbers]))
+    if not numbers:
         return Row(4, claim, NOT_RUN, reason="no second order of batches to compare with")
     (mine, ours), (other, theirs) = rows
     unlike = [number for number, a, b in zip(numbers, ours, theirs, strict=True) if a != b]

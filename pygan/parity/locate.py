@@ -100,6 +100,9 @@ def diagnose_step(
             forced = replace(forced, gradient={**forced.gradient, name: follow.gradient[name]})  # with its history
         gatherer = Gatherer(together.follower.stack, pair.step, pair.before, lead, forced, previous)
         cause = gatherer.cause_of(first, candidate_follows, name_cause)
+        batch = next((one.difference for one in outside if one.key == "batch"), None)
+        if cause == UNKNOWN and batch is not None and first.key.endswith(".input"):
+            cause = Cause("other batch", batch.fault)
     own = {one.key for one in culprits}
     victims = tuple(one.key for one in outside if one.key not in own and one.key != first.key)
     span = _span(first.key, forced, lead) if forced and culprits else ""

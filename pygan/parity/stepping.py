@@ -38,7 +38,7 @@ class Stepping:
         self._tallies: dict[tuple[int, str], Tally] = {}
         self._correct = Tally(7, CORRECTNESS)
         self._without_twin = 0
-        self._batch = together.follower.config.batch
+        self._batch, self._partial = together.follower.config.batch, False
         self._suspects: list[tuple[Pair, list[Judged]]] = []
         self._rounding: list[tuple[int, Judged, str]] = []
         self._befores: dict[int, State] = {}
@@ -72,6 +72,7 @@ class Stepping:
     def take(self, pair: Pair) -> None:
         """Judge one pair and tally it."""
         self.steps += 1
+        self._partial |= self._is_partial(pair)
         self._keep(pair)
         right = (
             self._judge.float64_pair(pair, FULL_CAPTURE if self.detailed(pair.step) else PLAIN_CAPTURE)
@@ -142,11 +143,14 @@ class Stepping:
         for title, rows in (*found.alone.items(), *found.updates.items(), ("", [*found.flips, *found.ensemble])):
             self._rounding += [(pair.step, one, title) for one in rows if not one.ok]
 
+    def _is_partial(self, pair: Pair) -> bool:
+        return len(self._together.follower.schedule.indices(pair.step)) < self._batch
+
     def _tally(self, pair: Pair, judged: list[Judged], of: str = "", every: bool = True) -> None:
         trained = {key.rpartition(".")[0] for key in pair.reference.activation_gradient}
-        partial = len(self._together.follower.schedule.indices(pair.step)) < self._batch
+        partial = self._is_partial(pair) and every
         for one in judged:
-            for level, claim in claims_of(one.key, trained, of, partial and every, every):
+            for level, claim in claims_of(one.key, trained, of, partial, every):
                 self._tallies.setdefault((level, claim), Tally(level, claim)).add(pair.step, [one])
 
     # --- what was found --------------------------------------------------------------------------------------
@@ -177,6 +181,8 @@ class Stepping:
             rows.append(self._correctness_row())
         if self.steps and not any(row.claim.startswith("steps with a partial") for row in rows):
             told = f"every batch of the {self.steps} steps had {self._batch} images"
+            if self._partial and self.incorrect is not None:
+                told = f"correctness failed at step {self.incorrect}"
             rows.append(Row(7, "steps with a partial batch", NOT_RUN, reason=told))
         return sorted(rows, key=lambda row: row.level)
 

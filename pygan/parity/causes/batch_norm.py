@@ -97,7 +97,10 @@ def statistics(x: np.ndarray, biased: bool = False) -> tuple[np.ndarray, np.ndar
 
 def buffers(evidence: BufferEvidence) -> Iterator[Hypothesis]:
     """``(1 - m) before + m new`` with another m, another variance, or another number of times."""
-    before, m = evidence.before, float(evidence.layer.numbers.get("momentum", 0.1))
+    momentum = evidence.layer.numbers.get("momentum", 0.1)
+    if momentum is None:  # an average over all batches so far, which a state does not count
+        return
+    before, m = evidence.before, float(momentum)
     of_variance = evidence.key.endswith("running_var")
     if evidence.x.ndim < 2 or evidence.x.size <= evidence.x.shape[1]:
         return

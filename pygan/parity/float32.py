@@ -60,20 +60,22 @@ class Float32Judge:
         self._together, self._referee = together, referee
 
     def float64_pair(self, pair: Pair, capture: tuple[str, ...]) -> Pair | None:
-        """Both sides' Float64 steps from the Float32 state; None where one of them cannot be had."""
+        """Both sides' Float64 steps from the Float32 state; None where one of them cannot be had. Two live sides get
+        the betas' powers as Float64 has them; a recorded step was taken from the run's own, so the other must be."""
         recorded = [side for side in (self._together.candidate, self._together.reference) if not side.live]
         theirs = recorded[0].twin_step(pair.step, capture, pair.before) if recorded else None
         if recorded and theirs is None:
             return None
         made = []
+        before = pair.before if recorded else self._referee.with_exact_powers(pair.before)
         for side in (self._together.candidate, self._together.reference):
             if isinstance(side, Live):
                 words = capture if theirs is None else words_of(theirs)
-                made.append(side.twin_step(pair.step, words, pair.before))
+                made.append(side.twin_step(pair.step, words, before))
             else:
                 made.append(theirs)
         assert made[0] is not None and made[1] is not None
-        return Pair(pair.step, pair.before, made[0], made[1])
+        return Pair(pair.step, before, made[0], made[1])
 
     def judge(self, pair: Pair, rules: Mapping[str, str] | None = None) -> Rounded:
         """Everything that can be said of one step of both runs."""

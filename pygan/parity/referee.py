@@ -23,7 +23,9 @@ from pygan.parity.rounding import (
     LayerNoise,
     Noise,
     backward_noise,
+    correction_noise,
     elementwise_backward,
+    exact_power,
     forward_noise,
     update_levels,
 )
@@ -305,17 +307,37 @@ class Referee:
             network = name.partition("/")[0]
             moved = {k: v for k, v in self.stack.tensors_of(network).items() if not k.startswith("buffer/")}
             start = {key: tensor.clone() for key, tensor in moved.items()}
+            noise = self._corrections(network)
             for path, parameter in self.stack.networks[network].named_parameters():
                 given = gradients.get(f"{name}/{network}.{path}")
                 parameter.grad = None if given is None else torch.from_numpy(given.astype(np.float64))
             self.stack.optimisers[network].step()
             kind = "state" if left[network] == name else f"updated/{name}"
             made |= {f"{kind}/{key}": to_numpy(tensor) for key, tensor in moved.items()}
-            levels |= {f"{kind}/{key}": level for key, level in update_levels(start, moved).items()}
+            levels |= {f"{kind}/{key}": level for key, level in update_levels(start, moved, noise).items()}
         for network in left:
             power = self.stack.state()[key := f"beta_power/{network}"]
             made[f"state/{key}"], levels[f"state/{key}"] = power, UNIT * float(np.linalg.norm(power))
         return made, levels
+
+    def _corrections(self, network: str) -> float:
+        """Relative noise of the network's next update through the powers of its betas."""
+        slot: Mapping[str, Any] = next(iter(self.stack.optimisers[network].state.values()), {})
+        if "beta_power" not in slot:
+            return 0.0
+        numbers = self.stack.update_numbers()[network]
+        return correction_noise(slot["beta_power"].tolist(), (numbers["beta1"], numbers["beta2"]))
+
+    def with_exact_powers(self, state: State) -> State:
+        """A Float32 run's state, widened, with the powers of the betas as Float64 has them. Float32 has rounded them at
+        every update, and ``1 - 0.999^2`` is off by 1e-5 for it: that is the run's rounding and no part of the step."""
+        made = widen(state, "float64")
+        for network in self.stack.networks:
+            if (key := f"beta_power/{network}") in made:
+                numbers = self.stack.update_numbers()[network]
+                both = zip(made[key].tolist(), (numbers["beta1"], numbers["beta2"]), strict=True)
+                made[key] = np.array([exact_power(power, beta) for power, beta in both])
+        return made
 
 
 def distance(value: np.ndarray, truth: np.ndarray) -> float:

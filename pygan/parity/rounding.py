@@ -9,7 +9,8 @@ element. Layers without a rule of their own count as sums over a sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -224,9 +225,38 @@ def _norm_backward(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNois
     own.parameters["weight"] = of_product.square() + (shift.view(-1) * total).square()
 
 
-def update_levels(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
-    """Level of noise in each tensor that an update moves: a few roundings of what was there and of what was added."""
-    return {
+def update_levels(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], corrections: float = 0.0
+) -> dict[str, float]:
+    """Level of noise in each tensor that an update moves: a few roundings of what was there and of what was added, and
+    of a parameter's way the relative noise of Adam's ``corrections``."""
+    levels = {
         key: ELEMENTWISE * UNIT * float(torch.maximum(before[key].abs(), after[key].abs()).norm())
         for key in after.keys() & before.keys()
     }
+    for key in levels:
+        if key.startswith("parameter/"):
+            levels[key] = math.hypot(levels[key], corrections * float((after[key] - before[key]).norm()))
+    return levels
+
+
+def _factors(power: float, beta: float) -> int:
+    """How many factors a running product of ``beta`` has; 0 where it has none that can be counted."""
+    return round(math.log(power) / math.log(beta)) if 0 < power < 1 and 0 < beta < 1 else 0
+
+
+def exact_power(power: float, beta: float) -> float:
+    """The power of ``beta`` of which ``power`` is a rounded running product."""
+    count = _factors(power, beta)
+    return beta**count if count else power
+
+
+def correction_noise(powers: Sequence[float], betas: Sequence[float]) -> float:
+    """Relative noise of an Adam update through its corrections ``1 - beta1^t`` and ``sqrt(1 - beta2^t)``: a running
+    product of ``t`` factors was rounded ``t - 1`` times, and its difference from 1 is off by ``beta^t / (1 - beta^t)``
+    times as much. A run may keep such products or make the powers anew from ``t``."""
+    parts = []
+    for power, beta, root in zip(powers, betas, (1.0, 0.5), strict=True):
+        if (roundings := _factors(power, beta) - 1) > 0:
+            parts.append(root * UNIT * roundings**0.5 * power / (1 - power))
+    return math.hypot(*parts)

@@ -94,17 +94,25 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
 
 
 def kind_sizes(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest norm of each kind of tensor."""
+    """The largest norm of each family of tensors."""
     sizes: dict[str, float] = {}
     for key, value in arrays.items():
-        kind = key.partition("/")[0]
-        sizes[kind] = max(sizes.get(kind, 0.0), norm(value))
+        family = _family(key)
+        sizes[family] = max(sizes.get(family, 0.0), norm(value))
     return sizes
 
 
 def may_cancel(difference: Difference, sizes: Mapping[str, float]) -> bool:
-    """Is a difference so small beside other tensors of its kind that it may be what rounding leaves of a sum?"""
-    return not difference.fault and difference.absolute <= FLOAT64_STEP * sizes[difference.key.partition("/")[0]]
+    """Is a difference so small beside other tensors of its family that it may be what rounding leaves of a sum?"""
+    return not difference.fault and difference.absolute <= FLOAT64_STEP * sizes[_family(difference.key)]
+
+
+def _family(key: str) -> str:
+    """The kind of ``kind/name``; of a state's tensor, its slot: moments are far smaller than parameters."""
+    kind, _, name = key.removeprefix("sketch/").partition("/")
+    if kind == "updated":
+        return name.rpartition("/")[0].rpartition("/")[2]
+    return name.partition("/")[0] if kind == "state" else kind
 
 
 def judge_patterns(pair: Pair) -> list[Judged]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod, sqrt
 from typing import Any, Protocol
 
@@ -266,7 +267,7 @@ def _dropout_calls(record: StepRecord, path: str) -> list[_Dropped]:
 
 
 def _check_dropout(path: str, rate: float, calls: list[_Dropped], layers: int) -> list[LawCheck]:
-    law, limit = f"dropout at rate {rate:g}", FALSE_ALARM / layers
+    law, limit = f"dropout at rate {rate:g}", FALSE_ALARM / (2 * layers)
     checks = []
     training = [call for call in calls if call.train]
     for call in calls:
@@ -288,12 +289,14 @@ def _check_dropout(path: str, rate: float, calls: list[_Dropped], layers: int) -
     ulps = worst / float(np.finfo(training[0].y.dtype).eps)
     told = f"within {ulps:.1f} ulp of 1 / (1 - {rate:g})"
     checks.append(_exact(path, "scale", law, ulps <= 4, told, told))
-    repeated = sum(
-        1 for i, one in enumerate(training) for two in training[:i]
-        if one.x.shape == two.x.shape and np.array_equal(one.y != 0, two.y != 0)
-    )  # fmt: skip
+    repeated, chance = 0, 0.0  # equal patterns, and how many of independent ones would be equal
+    for one, two in combinations(training, 2):
+        if one.x.shape == two.x.shape:
+            both = (one.x != 0) & (two.x != 0)
+            repeated += np.array_equal(one.y[both] != 0, two.y[both] != 0)
+            chance += float((rate**2 + (1 - rate) ** 2) ** int(both.sum()))
     told = f"{repeated} of {len(training)} patterns repeated"
-    checks.append(_exact(path, "independence", law, repeated == 0, told, told))
+    checks.append(LawCheck(path, "independence", law, told, min(1.0, chance) if repeated else 1.0, limit))
     return checks
 
 

@@ -37,17 +37,14 @@ class FlippedKernel(TorchStack):
         super().initialise()
         conv = self.networks["discriminator"].get_submodule("conv2")
         assert isinstance(conv, nn.Conv2d)
-        weight = conv.weight
-        conv.register_forward_hook(
-            lambda layer, inputs, output: conv._conv_forward(inputs[0], weight.flip(-2, -1), conv.bias)
-        )
+        conv.forward = lambda x: conv._conv_forward(x, conv.weight.flip(-2, -1), conv.bias)  # type: ignore[method-assign]
 
 
 def compared() -> Report:
     """The report on the faulty port, with the command that replays the spot where a port has the bug."""
     trace = Trace(ROOT / TRACE)
     data = load(trace.header.data["name"], limit=trace.header.data["images"])
-    port = Live(FlippedKernel(config_from_dict(trace.header.config)), data)
+    port = Live(FlippedKernel(config_from_dict(trace.header.config)), data, FlippedKernel)
     report = compare_runs(port, Recorded(trace), STEPS, range(1, 8))
     found = report.diagnosis
     assert found is not None, "the bug went unseen"

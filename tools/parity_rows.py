@@ -1,4 +1,4 @@
-"""Rows of parity reports as Markdown: several seeds in one row, reasons as footnotes, committed floors beside them."""
+"""Reports of comparisons as Markdown: numbers, tables, who was compared, and the rows of one or more seeds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from pygan.parity.bands import floors, picture_band, tensor_bands
 from pygan.parity.report import LEVELS
-from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
+from pygan.parity.verdicts import joint
 
-ORDER = ("differs", "beyond horizon", "agree", "not run")
-"""Of several seeds' verdicts on a claim, the first in this order stands for all."""
+Report = Mapping[str, Any]
 
 
 def number(value: float | None) -> str:
@@ -21,17 +19,65 @@ def number(value: float | None) -> str:
     return "inf" if value is None or not math.isfinite(value) else "0" if value == 0 else f"{value:.1e}"
 
 
-def _optional(value: float | None) -> str:
-    return "" if value is None else number(value)
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; columns of numbers are the ones whose title starts with a space."""
+    lines = [f"| {' | '.join(title.strip() for title in head)} |"]
+    lines.append("|" + "|".join("--:" if title.startswith(" ") else "---" for title in head) + "|")
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
-def _share(row: Mapping[str, Any]) -> float:
+def verdicts(reports: Sequence[Report]) -> str:
+    """Every verdict among the reports."""
+    return ", ".join(sorted({report["verdict"] for report in reports}))
+
+
+def steps_of(reports: Sequence[Report]) -> int:
+    """Steps that were compared."""
+    return int(max((report["seconds"].get("steps", 0) for report in reports), default=0))
+
+
+def size_of(report: Report) -> str:
+    """Sizes and data in a few words."""
+    config = report["config"]
+    told = [f"{name} {config[name]}" for name in ("width", "batch") if name in config]
+    return ", ".join([*told, *([report["data"]["name"]] if report.get("data") else [])])
+
+
+def machine(report: Report) -> str:
+    """Machine and versions in one line."""
+    facts = report["environment"]
+    parts = [f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, torch {facts['packages']['torch']}"]
+    for role in ("candidate", "reference"):
+        side = facts.get(role, {})
+        if "julia" in side:
+            packages = ", ".join(f"{name} {version}" for name, version in side["packages"].items())
+            source = f" (recorded: `{side['trace']}`)" if "trace" in side else ""
+            parts.append(f"Julia {side['julia']}, {packages}{source}")
+    return "Machine: " + "; ".join(parts) + "."
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """Verdict, who against whom, and on what machine."""
+    first = reports[0]
+    seeds = [report["config"]["seed"] for report in reports]
+    runs = f"{len(reports)} seeds ({seeds[0]} to {seeds[-1]})" if len(reports) > 1 else f"seed {seeds[0]}"
+    return (
+        f"**{verdicts(reports)}**: {first['candidate']} against {first['reference']}, {first['config']['recipe']}, "
+        f"{first['config']['dtype']}, {size_of(first)}, {runs}, {steps_of(reports)} steps. {machine(first)}\n"
+    )
+
+
+def share(row: Mapping[str, Any]) -> float:
+    """How much of what is admitted a row has used; -1 where it has no number, infinite where it had no finite one."""
+    if row["allowed"] is None:
+        return math.inf if row["verdict"] == "differs" else -1.0
     if row["measured"] is None:
-        return -1.0
-    return float(row["measured"]) / row["allowed"] if row["allowed"] else float(row["measured"])
+        return math.inf
+    return float(row["measured"] / row["allowed"]) if row["allowed"] else math.inf if row["measured"] else 0.0
 
 
-def merged(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def merged(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """One row a claim over all reports: the worst verdict, all tensors counted, the numbers of what came closest."""
     claims: dict[tuple[int, str, int], list[Mapping[str, Any]]] = {}
     for report in reports:
@@ -42,71 +88,35 @@ def merged(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             seen[claim] += 1
     found = []
     for rows in claims.values():
-        verdict = min((row["verdict"] for row in rows), key=ORDER.index)
-        worst = max((row for row in rows if row["verdict"] == verdict), key=_share)
-        minima = [row["minimum"] for row in rows if row["minimum"] is not None]
-        minimum = max(minima) if minima else None
+        verdict = joint({row["verdict"] for row in rows})
+        worst = max((row for row in rows if row["verdict"] == verdict), key=share)
+        minimum = max((row["minimum"] for row in rows if row["minimum"] is not None), default=None)
         compared = sum(row["compared"] for row in rows)
         found.append({**worst, "verdict": verdict, "compared": compared, "minimum": minimum})
     return sorted(found, key=lambda row: row["level"])
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str:
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of levels and, below it, the reasons."""
-    lines = ["| level | claim | verdict | of | measured | admitted | floor | would pass | where |"]
-    lines.append("|---|---|---|--:|--:|--:|--:|--:|---|")
-    reasons: dict[str, str] = {}
+    head = ("level", "claim", "verdict", " of", " measured", " admitted", " would pass", "where")
+    lines = []
+    signs: dict[str, str] = {}
     last = 0
     for row in rows:
         level = f"{row['level']} {LEVELS[row['level']]}" if row["level"] != last else ""
         last = row["level"]
-        mark = ""
-        if row["reason"]:
-            sign = reasons.setdefault(row["reason"], _sign(len(reasons)))
-            mark = f" <sup>{sign}</sup>"
-        where = f"`{row['where']}`" if row["where"] else ""
-        cells = [
-            level,
-            row["claim"],
-            row["verdict"] + ("" if row["allowed"] is not None else mark),
-            str(row["compared"] or ""),
-            _optional(row["measured"]),
-            f"{number(row['allowed'])}{mark}" if row["allowed"] is not None else "",
-            _optional(committed_floor(row, config)),
-            _optional(row["minimum"]),
-            where,
-        ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    notes = [f"<sup>{sign}</sup> {reason}" for reason, sign in reasons.items()]
-    return "\n".join(lines) + "\n\n" + "<br>\n".join(notes) + "\n"
+        mark = f" <sup>{signs.setdefault(row['reason'], _sign(len(signs)))}</sup>" if row["reason"] else ""
+        measured, allowed, minimum = (
+            "" if row[name] is None else number(row[name]) for name in ("measured", "allowed", "minimum")
+        )
+        told = (row["verdict"], row["compared"] or "", measured, f"{allowed}{mark}")
+        if not allowed:
+            told = (row["verdict"] + mark, row["compared"] or "", measured, "")
+        lines.append((level, row["claim"], *told, minimum, f"`{row['where']}`" if row["where"] else ""))
+    notes = "<br>\n".join(f"<sup>{sign}</sup> {reason}" for reason, sign in signs.items())
+    return f"{table(head, lines)}\n{notes}\n"
 
 
 def _sign(place: int) -> str:
     letter = ascii_lowercase[place % 26]
     return letter * (place // 26 + 1)
-
-
-def committed_floor(row: Mapping[str, Any], config: Mapping[str, Any]) -> float | None:
-    """The committed noise floor of the tensor that a row names; None where none was measured for such a run."""
-    if config["dtype"] != "float32" or " @ step " not in row["where"]:
-        return None
-    key, _, step = row["where"].partition(" @ step ")
-    if row["level"] == 8:
-        bands = tensor_bands(config)
-        return bands.at(key, int(step)) / bands.factor if bands is not None and key in bands.floor else None
-    if row["level"] == 9:
-        band = picture_band(config) if row["claim"] == "pictures of both free runs" else None
-        return band.at(int(step)) / band.factor if band is not None else None
-    if job := _job(config):
-        measured: Mapping[str, float] = floors()[job]["floor"]
-        return measured.get(key, measured.get(f"sketch/{key}"))
-    return None
-
-
-def _job(config: Mapping[str, Any]) -> str:
-    """Which of the committed step floors was measured on runs of this size."""
-    published = FluxTutorialConfig().to_dict()
-    for job, sizes in (("narrow", NARROW), ("first_step", {name: published[name] for name in NARROW})):
-        if all(config.get(name) == value for name, value in sizes.items() if name != "grid"):
-            return job
-    return ""

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from pygan.parity import bands
-from pygan.parity.bands import FORWARD_NOISE, TensorBands
+from pygan.parity import tolerances
+from pygan.parity.claims import CORRECTNESS, EVERY
 from pygan.parity.report import LEVELS
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 
@@ -20,6 +19,7 @@ from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 @pytest.fixture
 def tools(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(root / "tools"))
+    monkeypatch.syspath_prepend(str(root / "parity_tests"))
     import parity_document
 
     return parity_document
@@ -30,7 +30,7 @@ def row(level: int, claim: str = "x", verdict: str = "agree", **more: Any) -> di
     return {"level": level, "claim": claim, "verdict": verdict, **plain, **more}
 
 
-def report(*rows: dict[str, Any], dtype: str = "float64", **more: Any) -> dict[str, Any]:
+def report(*rows: dict[str, Any], dtype: str = "float64", seed: int = 0, **more: Any) -> dict[str, Any]:
     julia = {"julia": "1.10.8", "packages": {"Flux": "0.16.9"}}
     return {
         "candidate": "torch",
@@ -40,177 +40,220 @@ def report(*rows: dict[str, Any], dtype: str = "float64", **more: Any) -> dict[s
         "rows": list(rows),
         "curves": {},
         "kinks": [],
+        "data": {"name": "digits"},
         "seconds": {"lead": 8.0, "follow": 2.0, "judge": 2.0, "plain lead": 3.0, "plain follow": 1.0, "steps": 7.0},
-        "config": FluxTutorialConfig(dtype=dtype).to_dict(),
+        "config": FluxTutorialConfig(dtype=dtype, seed=seed).to_dict(),
         "environment": {"cpu": "a CPU", "cores": 2, "python": "3.12", "packages": {"torch": "2"}, "reference": julia},
         **more,
     }
 
 
-def store(folder: Path, name: str, *reports: dict[str, Any], **more: Any) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(json.dumps({"command": "pygan parity torch flux --made-up", "reports": reports, **more}))
+def told(tools: Any, folder: Path, source: Any, *reports: dict[str, Any], **more: Any) -> str:
+    """The document where ``source`` alone is there, with these reports."""
+    stored = {"command": "pygan parity torch flux --made-up", "reports": reports, **more}
+    (folder / source.file).write_text(json.dumps(stored))
+    text: str = tools.document(folder)
+    return text
 
 
-# --- the committed document --------------------------------------------------------------------------------------
+def test_the_committed_document_is_what_the_committed_files_say(tools: Any) -> None:
+    written, expected = tools.DOCUMENT.read_text("utf-8"), tools.document(tools.RESULTS)
+    assert written == expected, "docs/parity.md is not what its files say; run make docs"
+    named = set(re.findall(r"\(parity/([\w-]+\.png)\)", written))
+    assert {path.name for path in tools.DOCUMENT.with_suffix("").glob("*.png")} == named, "run make docs"
 
 
-def test_the_committed_document_is_what_the_committed_files_say(tools: Any, root: Path) -> None:
-    expected = tools.document(tools.RESULTS)
-    measured = [section for section in tools.SECTIONS if (tools.RESULTS / section.file).is_file()]
-    if tools.DOCUMENT.is_file() or len(measured) == len(tools.SECTIONS):
-        written = tools.DOCUMENT.read_text(encoding="utf-8")
-        assert written == expected, "docs/parity.md is not what its files say; run make docs"
-        named = set(re.findall(r"\(parity/([\w-]+\.png)\)", written))
-        folder = tools.DOCUMENT.with_suffix("")
-        assert {path.name for path in folder.glob("*.png")} == named, "run make docs"
-    assert expected.count("Not measured yet. The command:") == len(tools.SECTIONS) - len(measured)
-
-
-def test_every_section_names_its_command_and_file(tools: Any, tmp_path: Path) -> None:
+def test_every_section_names_the_command_that_makes_its_file(tools: Any, tmp_path: Path) -> None:
     text = tools.document(tmp_path)
     for section in tools.SECTIONS:
-        assert f"## {section.title}\n\nNot measured yet. The command:\n\n```sh\n{section.command}\n```" in text
-        assert section.file in section.command or section.file == tools.EXAMPLE
+        commands = "\n".join(source.command for source in section.sources)
+        assert f"## {section.title}\n\nNot measured yet:\n\n```sh\n{commands}\n```" in text
+        for source in section.sources:
+            assert source.file in source.command or section is tools.EXAMPLE
+            assert f"| {section.name_of(source)} | not measured yet |" in text
     assert all(f"| {level} {title} |" in text for level, title in LEVELS.items())
+
+
+def test_the_rules_are_told_with_the_numbers_of_the_code(
+    tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tolerances, "LOCAL_FACTOR", 17.5)
+    monkeypatch.setattr(tolerances, "FREE_MOST", 3e-9)
+    text = tools.document(tmp_path)
+    assert "off by 17.5 times the noise level of that one operation" in text
+    assert "more than 3e-09, nothing is claimed" in text
+
+
+def test_the_way_from_recipe_to_verdict_is_that_of_the_imports(tools: Any, root: Path, tmp_path: Path) -> None:
+    ways = re.findall(r"^\| (?:Float|free).* \| (recipes/[^|]*) \|$", tools.document(tmp_path), re.MULTILINE)
+    assert len(ways) == 3
+    for way in ways:
+        modules = way.split(" → ")
+        sources = [(root / "pygan" / f"{module}.py").read_text("utf-8") for module in modules]
+        imports = [f"from pygan.{module.replace('/', '.')} import" for module in modules]
+        for place in range(len(modules) - 1):
+            assert imports[place + 1] in sources[place] or imports[place] in sources[place + 1], modules[place]
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
 def test_the_rows_of_a_report_are_told_with_their_reasons(tools: Any, tmp_path: Path) -> None:
-    told = row(4, "logits", where="logits/real @ step 3", reason="because of this", compared=24)
-    store(tmp_path, tools.NARROW64, report(row(3), told, row(5, verdict="not run", measured=None, allowed=None)))
-    text = tools.document(tmp_path)
-    assert "pygan parity torch flux --made-up" in text
-    assert "| 4 logits and losses | logits | agree | 24 | 1.0e-13 | 1.0e-11 <sup>a</sup> |" in text
-    assert "<sup>a</sup> because of this" in text
-    assert "`logits/real @ step 3`" in text
+    one = row(4, "logits", where="logits/real @ step 3", reason="because of this", compared=24)
+    rows = (row(3), one, row(5, verdict="not run", measured=None, allowed=None, reason="of that"))
+    text = told(tools, tmp_path, tools.LEVELS.sources[0], report(*rows))
+    assert "```sh\npygan parity torch flux --made-up\n```" in text
+    line = "| 4 logits and losses | logits | agree | 24 | 1.0e-13 | 1.0e-11 <sup>a</sup> | 2.0e-13 |"
+    assert f"{line} `logits/real @ step 3` |" in text
+    assert "| 5 gradients | x | not run <sup>b</sup> | 3 |" in text
+    assert "<sup>a</sup> because of this<br>\n<sup>b</sup> of that" in text
     assert "Julia 1.10.8, Flux 0.16.9" in text
-    assert f"| {tools.SECTIONS[0].title} | agree | 7 | 2 of 3 | 1 |" in text
+    name = tools.LEVELS.name_of(tools.LEVELS.sources[0])
+    assert f"| {name} | agree | 7 | 2 of 3 claims agree, 1 not run |" in text
+    assert f"| {name} | 7 | 3.0 | 1.0 | 8.0 | 2.0 | 2.0 | 3.0 |" in text, "the cost: 12 seconds over 4 plain ones"
 
 
 def test_of_several_seeds_the_worst_is_told_and_all_are_counted(tools: Any, tmp_path: Path) -> None:
-    reports = [report(row(4, measured=value), config={**report()["config"], "seed": seed}) for seed, value in
-               enumerate([1e-13, 7e-12, 2e-13])]  # fmt: skip
-    store(tmp_path, tools.NARROW64, *reports)
-    text = tools.document(tmp_path)
+    reports = [report(row(4, measured=value), seed=seed) for seed, value in enumerate([1e-13, 7e-12, 2e-13])]
+    text = told(tools, tmp_path, tools.LEVELS.sources[0], *reports)
     assert "3 seeds (0 to 2)" in text
     assert "| 4 logits and losses | x | agree | 9 | 7.0e-12 |" in text
-    reports[1] = {**report(row(4, verdict="differs", measured=1e-3)), "verdict": "differs"}
-    store(tmp_path, tools.NARROW64, *reports)
-    text = tools.document(tmp_path)
+    reports[1] = report(row(4, verdict="differs", measured=1e-3), seed=1, verdict="differs")
+    text = told(tools, tmp_path, tools.LEVELS.sources[0], *reports)
     assert "**agree, differs**" in text
     assert "| 4 logits and losses | x | differs | 9 | 1.0e-03 |" in text
 
 
-def test_a_float32_row_shows_the_committed_floor_of_its_tensor(tools: Any, tmp_path: Path) -> None:
-    from parity_rows import committed_floor
-
-    full, narrow = FluxTutorialConfig(), {"width": 2, "latent_dim": 5, "batch": 8}
-    where = "gradient/generator.conv1.weight @ step 3"
-    for config, job, key in (
-        ({**full.to_dict(), **narrow}, "narrow", "gradient/generator.conv1.weight"),
-        (full.to_dict(), "first_step", "sketch/gradient/generator.conv1.weight"),
-    ):
-        assert committed_floor(row(5, where=where), config) == bands.floors()[job]["floor"][key]
-        assert committed_floor(row(5, where=where), {**config, "dtype": "float64"}) is None
-    assert committed_floor(row(5, where=where), {**full.to_dict(), "width": 3}) is None
-    band = bands.picture_band(full.to_dict())
-    assert band is not None
-    found = committed_floor(row(9, "pictures of both free runs", where="pictures @ step 10"), full.to_dict())
-    assert found == pytest.approx(band.at(10) / band.factor)
+# --- Float32 and free runs ---------------------------------------------------------------------------------------
 
 
-# --- kinks, curves, cost -----------------------------------------------------------------------------------------
-
-
-def test_flips_are_counted_and_one_outside_the_limit_is_not_hidden(tools: Any, tmp_path: Path) -> None:
+def test_float32_is_told_in_shares_of_what_is_admitted(tools: Any, tmp_path: Path) -> None:
+    rows = (
+        row(7, CORRECTNESS, measured=1e-12, where="a"),
+        row(7, EVERY, measured=3e-6, allowed=4e-6, where="b"),
+        row(3, "outputs of every layer, torch, fed the referee's values", measured=1.0, allowed=8.0, where="c"),
+        row(6, "parameters, flux, from its own gradients", measured=1.0, allowed=2.0, where="d"),
+        row(9, "pictures from the same state", verdict="not run", measured=None, allowed=None),
+    )
     kinks = [
-        {"step": 1, "where": "pattern/real/d.leaky1", "units": 2, "largest": FORWARD_NOISE / 2},
-        {"step": 1, "where": "pattern/fake/d.leaky1", "units": 1, "largest": FORWARD_NOISE / 4},
-        {"step": 5, "where": "pattern/real/d.leaky1", "units": 3, "largest": FORWARD_NOISE * 2},
+        {"step": 1, "where": "pattern/real/d.leaky1 (reference)", "units": 1200, "largest": 2e-6, "noise": 8e-6},
+        {"step": 1, "where": "pattern/fake/d.leaky1 (candidate)", "units": 3, "largest": 3e-6, "noise": 2.4e-5},
     ]
-    store(tmp_path, tools.EPOCH, report(row(7), dtype="float32", kinks=kinks))
-    text = tools.document(tmp_path)
-    assert "6 units had another sign, in 2 of 7 steps" in text
-    assert "2 of 3 entries (a layer at a step) are inside" in text
-    assert f"| `real/d.leaky1` | 2 | 5 | {2 * FORWARD_NOISE:.1e} |" in text
-    assert "The 7 compared steps took 12 s." in text
-    store(tmp_path, tools.EPOCH, report(row(7), dtype="float32"))
-    assert "No unit of a relu or leaky relu had another sign in the 7 steps" in tools.document(tmp_path)
+    source = tools.ROUNDING.sources[1]
+    text = told(tools, tmp_path, source, report(*rows, dtype="float32", seed=4, kinks=kinks))
+    most = tolerances.KINK_FACTOR
+    flips = f"1,203 units; furthest at {most / 4:.1f} times the noise ({most:g} admitted), `real/d.leaky1 (reference)`"
+    assert f"| mnist | 4 | agree | 0.10 `a` | 0.75 `b` | 0.50 `d` | not run | {flips} |" in text
+    lost = row(7, EVERY, verdict="differs", measured=None, allowed=None, where="nan")
+    text = told(tools, tmp_path, source, report(lost, dtype="float32", verdict="differs"))
+    assert "| mnist | 0 | differs | not run | inf `nan` | not run | not run | none |" in text
 
 
-CURVES = {
-    "state/parameter/generator.dense.weight": {"steps": [0, 2, 8], "relative": [1e-7, 1e-3, 2e-3]},
-    "state/exp_avg/generator.dense.weight": {"steps": [0, 2, 8], "relative": [0.0, 4e-4, 4e-2]},
-    "state/parameter/discriminator.dense.bias": {"steps": [0, 2, 8], "relative": [1e-6, None, 1e-5]},
-    "loss/generator": {"steps": [0, 2, 8], "relative": [0, 9.0, 9.0]},
-    "pictures": {"steps": [0, 8], "relative": [1e-6, 1e-4]},
-}
+def free_report() -> dict[str, Any]:
+    steps = [0, 1, 8, 64]
+    curves: dict[str, Any] = {
+        "state/parameter/generator.dense.weight": {"steps": steps, "relative": [1e-15, 2e-14, 4e-13, 9.0]},
+        "state/exp_avg/generator.dense.weight": {"steps": steps, "relative": [0.0, 2e-14, 1e-13, 1e-13]},
+        "state/parameter/discriminator.dense.bias": {"steps": steps, "relative": [1e-15, None, 1e-15, 1e-15]},
+        "loss/generator": {"steps": steps, "relative": [0, 9.0, 9.0, 9.0]},
+        "pictures": {"steps": [0, 64], "relative": [1e-15, 6e-13]},
+        "growth": {"power": 1.5, "at_step_1": 1e-15, "horizon": 10000.0},
+    }
+    first = dict.fromkeys([key for key in curves if key.startswith("state/")], 1e-14) | {"pictures/values": 1e-15}
+    curves["separation"] = {str(step): {key: step * value for key, value in first.items()} for step in (1, 8)}
+    late = {"state/parameter/generator.dense.weight": 1e-8, "sketch/state/exp_avg/generator.dense.weight": 1e-11}
+    curves["separation"]["64"] = {**late, "pictures/values": 1e-13}
+    rows = (
+        row(8, "tensors over steps", measured=2e-13, allowed=1e-12, compared=12345),
+        row(9, "pictures of both free runs", measured=6e-13, allowed=1e-12, where="pictures @ step 64"),
+    )
+    return report(*rows, curves=curves)
 
 
-@pytest.mark.parametrize("banded", [True, False])
-def test_of_a_free_run_the_tensor_closest_to_its_band_is_told(
-    banded: bool, tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import parity_plots
-    import parity_sections
+def test_of_free_runs_curves_limits_and_growth_are_told_and_drawn(tools: Any, tmp_path: Path) -> None:
+    from parity_free import FreeRun
 
-    floor = {key: np.array([1e-4, 1e-3]) for key in CURVES if key.startswith("state/")}
-    floor["state/parameter/generator.dense.weight"] = np.array([1e-5, 1e-4])
-    made = TensorBands(np.array([0, 8]), floor, 4.0) if banded else None
-    for module in (parity_plots, parity_sections):
-        monkeypatch.setattr(module, "tensor_bands", lambda config: made)
-    store(tmp_path, tools.FREE, report(row(8), row(9), dtype="float32", curves=CURVES))
-    text = tools.document(tmp_path)
-    if banded:  # 1e-3 at step 2, where 4 * 10^-4.75 is admitted, is further outside than 4e-2 of 4e-3
-        assert "`state/parameter/generator.dense.weight` is closest to its band, at 14.06 of it" in text
-    else:
-        assert "`state/exp_avg/generator.dense.weight` is largest, 4.0e-02 relative" in text
-    assert "`state/parameter/discriminator.dense.bias`" in text
-    drawn = tools.draw(tmp_path, tmp_path / "parity")
-    assert [path.name for path in drawn] == ["free-run-tensors.png", "free-run-pictures.png"]
-    for path in drawn:
-        assert f"](parity/{path.name})" in text
-        assert imread(path).std() > 0.02, "something is drawn"
-
-
-def test_the_cost_is_all_that_was_spent_over_plain_steps(tools: Any, tmp_path: Path) -> None:
-    store(tmp_path, tools.NARROW64, report(row(3)))
-    assert f"| {tools.SECTIONS[0].title} | 7 | 3.0 | 1.0 | 8.0 | 2.0 | 2.0 | 3.0 |" in tools.document(tmp_path)
+    run = FreeRun(free_report())
+    worst = run.worst(run.networks["generator"])
+    assert [(one.key.split("/")[1], one.step, round(one.share, 2)) for one in worst] == [
+        ("parameter", 8, 0.5),  # 9.0 at step 64 is beyond the horizon: the referee's runs are 1e-8 apart there
+        ("exp_avg", 1, 0.2),
+    ]
+    text = told(tools, tmp_path, tools.FREE.sources[1], run.report)
+    for line in (
+        "|  | width 16 |",
+        "| sizes | width 64, batch 128, digits |",
+        "| tensors at steps | 12,345 |",
+        "| largest share of a limit, pictures | 0.60 `pictures @ step 64` |",
+        "| pictures at the last step | 6.0e-13 |",
+        "| referee's separation there | 1.0e-13 |",
+        "| limit there | 1.0e-12 |",
+        "| growth of the pictures' separation | 1.0e-15 · step^1.50 |",
+        "| horizon of the pictures | step 10,000 |",
+    ):
+        assert f"{line}\n" in text
+    first = re.search(r"horizon of the first tensor \| step (\d+) `state/parameter/generator.dense.weight`", text)
+    assert first and 8 < int(first[1]) < 64
+    (drawn,) = tools.draw(tmp_path, tmp_path / "parity")
+    assert f"](parity/{drawn.name})" in text
+    assert imread(drawn).std() > 0.02, "something is drawn"
 
 
-# --- planted bugs and the example --------------------------------------------------------------------------------
+# --- clean runs, planted faults, the example ---------------------------------------------------------------------
 
 
-def planted(fault: str, right: int, unknown: int = 0, wrong: int = 0, missed: int = 0) -> dict[str, Any]:
-    counts = {"named right": right, "unknown cause": unknown, "WRONG NAME": wrong, "MISSED": missed}
-    more = {"side": "torch", "fault": fault, "what": "It is so.", "causes": {"a cause": 2, "another": 1}}
-    return {**more, **counts, "planted": sum(counts.values())}
+def test_of_clean_runs_every_false_alarm_and_the_largest_shares_are_told(tools: Any, tmp_path: Path) -> None:
+    from planted.clean_runs import Clean, document
+
+    runs = [
+        Clean("the fast step", 0, "float64", 5, shares={"float64, 5: gradients": 0.25}, flips=7),
+        Clean("oneDNN off", 1, "float32", 3, "level 5 differs\n  here", shares={"float64, 5: gradients": 0.5}),
+        Clean("oneDNN off", 2, "float32", 3, skipped="no data"),
+    ]
+    text = told(tools, tmp_path, tools.CLEAN.sources[0], **document(runs))
+    assert "**1 in 2 comparisons** (8 steps, 7 units with another sign, 1 comparisons skipped)" in text
+    assert "| candidate | the fast step (1), oneDNN off (1) |" in text
+    assert f"| float64, 5: gradients | 0.50 | {runs[1].name} |" in text
+    assert f"| {runs[1].name} | level 5 differs   here |" in text
+    assert "| Clean runs | false alarms | 8 | 1 false alarms in 2 comparisons |" in text
 
 
-def test_the_score_tells_every_fault_that_was_not_always_named_right(tools: Any, tmp_path: Path) -> None:
-    faults = [planted("plain", 3), planted("loud", 1), planted("silent", 0, missed=2), planted("odd", 1, 1, 1)]
-    names = ("planted", "named right", "unknown cause", "WRONG NAME", "MISSED")
-    totals = {"torch": {"faults": 4, **{name: sum(one[name] for one in faults) for name in names}}}
-    clean = {"live Flux, float64": {"runs": 20, "steps": 60, "false alarms": 1}}
-    store(tmp_path, "planted-bugs.json", faults=faults, totals=totals, clean=clean)
-    text = tools.document(tmp_path)
-    assert "| torch | 4 | 9 | 5 | 1 | 1 | 2 |" in text
-    assert "Named right every time, in torch: plain, loud." in text
-    assert "| torch | silent: It is so. | 2 |  |  |  | 2 | a cause (2), another (1) |" in text
-    assert "| torch | odd: It is so. | 3 | 1 | 1 | 1 |  |" in text
-    assert "| live Flux, float64 | 20 | 60 | 1 |" in text
+def fault(name: str, **counts: int) -> dict[str, Any]:
+    words = {"right": "named right", "placed": "unknown, right place", "missed": "MISSED", "unseen": "not observable"}
+    every = {word: counts.get(short, 0) for short, word in words.items()}
+    more = {"side": "torch", "fault": name, "what": "It is so.", "causes": {"a cause": 2, "": 1}}
+    return {**more, **every, "planted": sum(counts.values())}
+
+
+def test_the_score_tells_every_fault_that_was_not_named_right_wherever_it_shows(tools: Any, tmp_path: Path) -> None:
+    faults = [
+        fault("plain", right=3),
+        fault("shy", right=1, unseen=2),
+        fault("silent", missed=2),
+        fault("odd", placed=1),
+    ]
+    names = ("planted", "named right", "unknown, right place", "MISSED", "not observable")
+    totals = {
+        "torch, float64": {"faults": 4, "caught": 5, **{name: sum(one[name] for one in faults) for name in names}}
+    }
+    recordings = {"flux-narrow-float32, float32": {"planted": 9, "named right": 4, "MISSED": 5}}
+    source = tools.PLANTED.sources[0]
+    text = told(tools, tmp_path, source, faults=faults, totals=totals, clean={}, recordings=recordings)
+    assert "| planted in | faults | planted | named right | unknown, right place | missed | not observable |" in text
+    assert "| torch, float64 | 4 | 9 | 4 | 1 | 2 | 2 |" in text
+    assert "| flux-narrow-float32, float32 | 9 | 4 | 5 |" in text
+    assert "Named right wherever it shows, in torch: plain, shy." in text
+    assert "| torch | silent: It is so. | 2 |  |  | 2 |  | a cause (2) |" in text
+    assert "| Planted faults | missed some |  | 4 of 9 named right, 0 wrong name, 2 missed," in text
 
 
 def test_the_example_is_what_the_comparison_says_of_a_planted_kernel(tools: Any, tmp_path: Path, monkeypatch) -> None:
     import parity_example
 
-    out = tmp_path / tools.EXAMPLE
+    out = tmp_path / tools.EXAMPLE.sources[0].file
     monkeypatch.setattr("sys.argv", ["parity_example.py", "--out", str(out)])
     parity_example.main()
-    (found,) = [report["diagnosis"] for report in json.loads(out.read_text())["reports"]]
+    (found,) = [one["diagnosis"] for one in json.loads(out.read_text())["reports"]]
     assert (found["step"], found["culprit"]) == (0, "activation/real/discriminator.conv2")
     assert found["cause"] == "kernel not flipped"
     text = tools.document(tmp_path)

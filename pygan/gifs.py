@@ -1,9 +1,14 @@
-"""The main job: both stacks train the same recipe from the same draws, and their pictures move side by side."""
+"""The main job: both stacks train the same recipe from the same draws, and their pictures move side by side.
+
+Two things are said of the two runs: a verdict on their first step, which both take from the same initial state, and how
+far the pictures of the free runs lie apart. The pictures are shown, not judged.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +17,22 @@ import numpy as np
 from pygan import environment
 from pygan.data import Dataset
 from pygan.errors import ConfigError, TraceError
-from pygan.files import write_bytes, write_json
-from pygan.parity.bands import PictureBand
-from pygan.parity.free_run import AGREE, DIFFERS, FreeRunVerdict, judge
+from pygan.files import finite, write_bytes, write_json
+from pygan.parity.claims import CORRECTNESS, EVERY
+from pygan.parity.free_run import CLOSE, FreeRunVerdict, PictureStep, shown
+from pygan.parity.initial import compare_initial
+from pygan.parity.levels import layout_rows, structure_rows
+from pygan.parity.report import Report, Row
+from pygan.parity.shipped import proves, shipped, unlike
+from pygan.parity.sides import Live, Recorded, Together
+from pygan.parity.verdicts import AGREE, DIFFERS
 from pygan.pictures.contact_sheet import write_contact_sheet
 from pygan.pictures.gif import write_gif
 from pygan.pictures.of_record import grid_of
 from pygan.pictures.plots import divergence_plot, loss_plot
 from pygan.pictures.side_by_side import SideBySideFrame, write_side_by_side
 from pygan.records import StepRecord
-from pygan.resources import traces_dir
 from pygan.traces import Trace
-
-JUDGED = (AGREE, DIFFERS)
-"""Verdicts that a band was applied for."""
-
-_FREE = ("epochs", "picture_every", "device", "threads")
-"""Config fields that a recorded stream need not share."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,32 @@ class Run:
         return [record for record in self.records if record.pictures]
 
 
-def recorded_flux(config: Any, dataset: Dataset) -> Trace:
-    """The shipped trace of real Flux for this config, seed and data. Raises ``TraceError`` saying what there is."""
-    held = []
-    for folder in sorted(path.parent for path in traces_dir().glob("*/trace.json")):
-        trace = Trace(folder)
+# --- recordings of Flux ------------------------------------------------------------------------------------------
+
+
+def recorded_pictures(config: Any, dataset: Dataset) -> Trace:
+    """The shipped trace of this run of real Flux with the most pictures. Raises ``TraceError`` where there is none."""
+    return max(_fitting(config, dataset), key=lambda trace: sum(1 for record in trace if record.pictures))
+
+
+def recorded_step(config: Any, dataset: Dataset) -> Trace:
+    """The shipped trace of this run of real Flux that says most of its first step: one with its Float64 twin, else with
+    anything to compare. Raises ``TraceError`` where there is none."""
+    return max(
+        _fitting(config, dataset), key=lambda trace: (trace.twin(0) is not None, not_judged(config, trace) == "")
+    )
+
+
+def _fitting(config: Any, dataset: Dataset) -> list[Trace]:
+    """The shipped traces of Flux with this config, seed and data. Raises ``TraceError`` saying what there is."""
+    fitting, held = [], []
+    for trace in shipped():
         if not misfits(trace, config, dataset):
-            return trace
-        about = trace.header.config
-        held.append(f"{folder.name} (on {trace.header.data['name']}, width {about.get('width')}, {about.get('dtype')})")
+            fitting.append(trace)
+        about, name = trace.header.config, trace.folder.name
+        held.append(f"{name} (on {trace.header.data['name']}, width {about.get('width')}, {about.get('dtype')})")
+    if fitting:
+        return fitting
     raise TraceError(
         f"no recorded Flux run fits this config on {dataset.name}; recorded: {', '.join(held) or 'none'}. "
         "Run real Flux live (`pygan doctor` says what it needs), or drop the flags that change the run."
@@ -71,11 +92,7 @@ def given_trace(folder: Path, config: Any, dataset: Dataset) -> Trace:
 def misfits(trace: Trace, config: Any, dataset: Dataset) -> list[str]:
     """In what the recorded run is not a run of Flux with this config on this data."""
     wanted, given = config.to_dict(), trace.header.config
-    faults = [
-        f"{key} = {given.get(key)!r}, wanted {wanted.get(key)!r}"
-        for key in sorted(wanted.keys() | given.keys())
-        if key not in _FREE and given.get(key) != wanted.get(key)
-    ]
+    faults = [f"{key} = {given.get(key)!r}, wanted {wanted.get(key)!r}" for key in unlike(trace, wanted)]
     if trace.header.stack != "flux":
         faults.append(f"stack = {trace.header.stack!r}")
     if trace.header.data.get("sha256") != dataset.sha256:
@@ -84,7 +101,7 @@ def misfits(trace: Trace, config: Any, dataset: Dataset) -> list[str]:
 
 
 def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
-    """The records of a run's first ``total`` steps, with pictures only every ``every`` steps.
+    """Losses of a run's first ``total`` steps, and its pictures every ``every`` steps.
 
     The closing pictures, numbered by the total, are kept only where the recorded run ends there: in a longer run that
     number belongs to pictures of one update later. Raises ``TraceError`` if the recording is shorter than ``total``.
@@ -96,10 +113,9 @@ def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
         )
     kept = []
     for record in trace:
-        if record.step < total:
-            kept.append(record if record.step % every == 0 else replace(record, pictures={}))
-        elif record.step == total == held:
-            kept.append(record)
+        if record.step < total or record.step == total == held:
+            pictures = record.pictures if record.step % every == 0 or record.step == total else {}
+            kept.append(StepRecord(record.step, loss=record.loss, pictures=pictures))
     return kept
 
 
@@ -126,31 +142,115 @@ def _versioned(stack: str, facts: dict[str, Any]) -> str:
     return f"PyTorch {facts['torch'].partition('+')[0]}" if stack == "torch" else f"Flux {facts['packages']['Flux']}"
 
 
+# --- what is said of the two runs --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StepVerdict:
+    """The verdict on the first step, with its reason, the claims that were looked at, and whose step it was held to."""
+
+    verdict: str
+    reason: str
+    rows: tuple[Row, ...] = ()
+    against: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, in which a number that is not finite is None."""
+        return finite(asdict(self))  # type: ignore[no-any-return]
+
+
+def not_judged(config: Any, trace: Trace | None) -> str:
+    """Why nothing can be said of the first step; empty where something can. ``trace`` is None beside live Flux."""
+    if config.randomness == "native":
+        return "with native random numbers each stack draws its own, and there is no step that both take"
+    if trace is None:
+        return ""
+    if not proves(trace):
+        return "the recording holds pictures and losses only"
+    return "" if trace.initial() is not None else "the recording holds neither the initial state nor digests of it"
+
+
+def first_step(torch: Live, flux: Live | Trace) -> StepVerdict:
+    """Judge the first step of both stacks from the same initial state, as ``pygan parity`` does."""
+    from pygan.parity.referee import Referee
+    from pygan.parity.stepping import Stepping
+
+    reference = flux if isinstance(flux, Live) else Recorded(flux)
+    initial = compare_initial(torch.initial(), reference.initial())
+    rows = layout_rows(initial.checks)
+    if initial.fits:
+        together = Together(torch, reference)
+        stepping = Stepping(together, Referee(torch.config, torch.dataset))
+        for _ in stepping.run(range(1)):
+            pass
+        rows += [*structure_rows(together, stepping.first), initial.row, *stepping.rows()]
+    rows.sort(key=lambda row: row.level)
+    verdict = Report(torch.title, reference.title, torch.config.to_dict(), {}, tuple(rows)).verdict
+    against = live_title(flux.stack) if isinstance(flux, Live) else f"{recorded_title(flux)}: {flux.folder.name}"
+    return StepVerdict(verdict, _reason(verdict, rows), tuple(rows), against)
+
+
+def _reason(verdict: str, rows: Sequence[Row]) -> str:
+    """One line: what differs, what agrees, or why nothing can be said."""
+    named = {row.claim: row for row in rows}
+    if verdict == DIFFERS:
+        row = next(row for row in rows if row.verdict == DIFFERS)
+        numbers = "" if row.measured is None else f"{row.measured:.1e}, {row.allowed:.1e} admitted"
+        told = "; ".join(part for part in (row.where, numbers, row.reason) if part)
+        return f"{row.claim}: {told}. `pygan parity` looks for the place and the cause"
+    proof = named.get(CORRECTNESS, named.get(EVERY))
+    if verdict != AGREE or proof is None:
+        return proof.reason if proof and proof.reason else "both runs have no part of the first step in common"
+    told = f"the same step in Float64 ({proof.compared} tensors, largest relative difference {proof.minimum:.1e})"
+    return f"{told}, and in Float32 they differ by rounding alone" if CORRECTNESS in named else told
+
+
+def close_until(steps: Sequence[PictureStep]) -> int | None:
+    """The last step before pictures first differ by more than :data:`CLOSE`; None where the first ones do."""
+    close = list(itertools.takewhile(lambda step: step.relative <= CLOSE, steps))
+    return close[-1].step if close else None
+
+
+def pictures_shown(flux: Run, torch: Run, config: Any) -> FreeRunVerdict:
+    """How far the pictures of the free runs lie apart: shown, not judged, unless they cannot be compared."""
+    found = shown(torch.records, flux.records)
+    if found.verdict == DIFFERS or not found.steps:
+        return found
+    why = "each run draws its own random numbers" if config.randomness == "native" else "free runs part by rounding"
+    until = close_until(found.steps)
+    close = "no" if until is None else f"to step {until} their"
+    return replace(
+        found, reason=f"{why}; their pictures are shown, not judged: {close} relative difference is below {CLOSE:.0%}"
+    )
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
 def write_gifs(
     out: Path,
     flux: Run,
     torch: Run,
-    band: PictureBand | None,
+    step: StepVerdict,
+    pictures: FreeRunVerdict,
     fps: float,
     facts: dict[str, Any],
     written: Callable[[Path], None] = lambda path: None,
-) -> FreeRunVerdict:
+) -> None:
     """Write ``flux.gif``, ``torch.gif``, ``side_by_side.gif``, three plots, ``summary.json`` and ``summary.md``."""
     if not torch.framed or not flux.framed:
         raise ConfigError("neither GIF can be made without pictures; run at least one step with --every 1")
-    verdict = judge(torch.records, flux.records, band)
     milliseconds = 0
     for name, run in (("flux.gif", flux), ("torch.gif", torch)):
         milliseconds = write_gif(out / name, [grid_of(record) for record in run.framed], fps)
         written(out / name)
-    write_side_by_side(
-        out / "side_by_side.gif", side_by_side_frames(flux, torch, verdict), (flux.title, torch.title), fps
-    )
+    frames = side_by_side_frames(flux, torch, step, pictures)
+    write_side_by_side(out / "side_by_side.gif", frames, (flux.title, torch.title), fps)
     written(out / "side_by_side.gif")
-    for path in write_plots(out, flux, torch, verdict):
+    for path in write_plots(out, flux, torch, pictures):
         written(path)
     summary = {
-        "verdict": verdict.to_dict(),
+        **verdicts(step, pictures),
         "gif": {"frames": len(torch.framed), "milliseconds_a_frame": milliseconds, "loop": "forever"},
         "flux": {"title": flux.title, **flux.facts},
         "torch": {"title": torch.title, **torch.facts},
@@ -159,25 +259,28 @@ def write_gifs(
     }
     write_json(out / "summary.json", summary)
     written(out / "summary.json")
-    write_bytes(out / "summary.md", summary_text(flux, torch, verdict).encode())
+    write_bytes(out / "summary.md", summary_text(flux, torch, step, pictures).encode())
     written(out / "summary.md")
-    return verdict
 
 
-def write_plots(out: Path, flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[Path]:
+def verdicts(step: StepVerdict, pictures: FreeRunVerdict) -> dict[str, Any]:
+    """Both statements as ``summary.json`` has them."""
+    shown_steps = pictures.to_dict()["steps"]
+    told = {"reason": pictures.reason, "close_until": close_until(pictures.steps), "steps": shown_steps}
+    return {**step.to_dict(), "pictures": told}
+
+
+def write_plots(out: Path, flux: Run, torch: Run, pictures: FreeRunVerdict) -> list[Path]:
     """Write ``contact_sheet.png``, ``losses.png`` and, where pictures were compared, ``divergence.png``."""
     titles = (flux.title, torch.title)
     grids = [{record.step: grid_of(record) for record in run.framed} for run in (flux, torch)]
     files = [out / "contact_sheet.png", out / "losses.png"]
     write_contact_sheet(files[0], grids[0], grids[1], titles)
-    horizon = verdict.horizon if verdict.horizon >= 0 else None
-    loss_plot(files[1], _loss_series(flux), _loss_series(torch), titles, horizon)
-    judged = [step for step in verdict.steps if np.isfinite(step.relative)]
-    if judged:
-        band = [step.band if step.verdict in JUDGED else np.nan for step in judged]
-        divergence = {"pictures": [step.relative for step in judged]}
+    loss_plot(files[1], _loss_series(flux), _loss_series(torch), titles)
+    compared = [step for step in pictures.steps if np.isfinite(step.relative)]
+    if compared:
         files.append(out / "divergence.png")
-        divergence_plot(files[2], [step.step for step in judged], divergence, band, horizon)
+        divergence_plot(files[2], [step.step for step in compared], {"pictures": [step.relative for step in compared]})
     return files
 
 
@@ -191,16 +294,17 @@ def _loss_series(run: Run) -> dict[str, tuple[list[int], list[float]]]:
     return series
 
 
-def side_by_side_frames(flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[SideBySideFrame]:
-    """One frame per step that has pictures in either run, with that step's verdict."""
+def side_by_side_frames(flux: Run, torch: Run, step: StepVerdict, pictures: FreeRunVerdict) -> list[SideBySideFrame]:
+    """One frame per step that has pictures in either run; at its foot how far they lie apart, and the verdict on the
+    first step."""
     left, right = ({record.step: record for record in run.framed} for run in (flux, torch))
-    judged = {step.step: step for step in verdict.steps}
+    compared = {one.step: one for one in pictures.steps}
     frames = []
     for number in sorted(left.keys() | right.keys()):
-        a, b, judgement = left.get(number), right.get(number), judged.get(number)
-        note = f"relative difference of the pictures {judgement.relative:.1e}" if judgement else ""
-        if judgement and judgement.verdict in JUDGED:
-            note += f", band {judgement.band:.1e}"
+        a, b, both = left.get(number), right.get(number), compared.get(number)
+        note = f"First step: {step.verdict}."
+        if both and both.verdict != DIFFERS:
+            note = f"Relative difference of the pictures {both.relative:.1e} (free runs: shown, not judged). {note}"
         frames.append(
             SideBySideFrame(
                 step=number,
@@ -208,26 +312,28 @@ def side_by_side_frames(flux: Run, torch: Run, verdict: FreeRunVerdict) -> list[
                 right=grid_of(b) if b else None,
                 left_losses={name: float(value) for name, value in a.loss.items()} if a else {},
                 right_losses={name: float(value) for name, value in b.loss.items()} if b else {},
-                verdict=judgement.verdict if judgement else "not run",
+                verdict=DIFFERS if both and both.verdict == DIFFERS else "",
                 note=note,
             )
         )
     return frames
 
 
-def summary_text(flux: Run, torch: Run, verdict: FreeRunVerdict) -> str:
-    """The summary for a reader: the verdict, then one row per picture."""
+def summary_text(flux: Run, torch: Run, step: StepVerdict, pictures: FreeRunVerdict) -> str:
+    """The summary for a reader: the verdict on the first step, then the pictures, one row each."""
+    against = f" (held to {step.against})" if step.against else ""
     lines = [
         f"# {flux.title} against {torch.title}",
         "",
-        f"**{verdict.verdict}**: {verdict.reason}.",
+        f"First step: **{step.verdict}**{against}: {step.reason}.",
         "",
-        "| step | verdict | pictures differ by | band | D loss Flux | D loss PyTorch | G loss Flux | G loss PyTorch |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|",
+        f"Pictures: {pictures.reason}.",
+        "",
+        "| step | relative difference of pictures | D loss Flux | D loss PyTorch | G loss Flux | G loss PyTorch |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
-    for step in verdict.steps:
-        band = f"{step.band:.1e}" if step.verdict in JUDGED else ""
-        losses = [f"{value:.6f}" for name in sorted(step.losses) for value in reversed(step.losses[name])]
-        cells = [str(step.step), step.verdict, f"{step.relative:.1e}", band, *(losses or [""] * 4)]
+    for one in pictures.steps:
+        losses = [f"{value:.6f}" for name in sorted(one.losses) for value in reversed(one.losses[name])]
+        cells = [str(one.step), f"{one.relative:.1e}", *(losses or [""] * 4)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

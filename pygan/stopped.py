@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pygan import environment
 from pygan.data import Dataset
 from pygan.files import write_bytes, write_json
-from pygan.gifs import Run
-from pygan.parity.free_run import NOT_RUN, FreeRunVerdict
+from pygan.gifs import Run, StepVerdict, verdicts
+from pygan.parity.free_run import FreeRunVerdict
+from pygan.parity.verdicts import NOT_RUN
 from pygan.pictures.gif import write_gif
 from pygan.pictures.of_record import grid_of
+from pygan.records import StepRecord
 from pygan.traces import Header, TraceWriter
 
 TRACE = "flux.trace"
@@ -20,18 +25,19 @@ TRACE = "flux.trace"
 
 
 def write_stopped(
-    out: Path, runs: Mapping[str, Run], dataset: Dataset, fps: float, facts: Mapping[str, Any]
+    out: Path, runs: Mapping[str, Run], step: StepVerdict, dataset: Dataset, fps: float, facts: Mapping[str, Any]
 ) -> tuple[str, list[Path]]:
     """Write what the ``runs`` of a stopped ``pygan gif`` have; returns ``(reason, files)``.
 
     ``runs``: those that were begun, by stack. A GIF of each that drew pictures, the trace of Flux where it ran live
-    (unless ``out`` holds one already), and ``summary.json`` and ``summary.md`` with the verdict ``not run``, which name
-    the files: others in ``out`` are of an earlier run. ``facts``: config, data and ``steps``, the total asked for.
+    (unless ``out`` holds one already), and ``summary.json`` and ``summary.md``: the verdict on the first step, which
+    was judged before the training, and that the pictures were not compared. They name the files: others in ``out`` are
+    of an earlier run. ``facts``: config, data and ``steps``, the total asked for.
     """
     total = facts["steps"]
     done = {name: sum(1 for record in run.records if record.loss) for name, run in runs.items()}
     steps = " and ".join(f"{count} of {total} steps of {name}" for name, count in done.items())
-    reason = f"stopped by Ctrl-C after {steps}, so the two runs were not compared"
+    reason = f"stopped by Ctrl-C after {steps}, so the pictures were not compared"
     files = []
     for name, run in runs.items():
         if run.framed:
@@ -45,10 +51,10 @@ def write_stopped(
             out / TRACE, Header("flux", facts["config"], dataset.facts(), described, "pygan gif, stopped")
         ) as trace:
             for record in flux.records:
-                trace.write(record)
+                trace.write(_slim(record))
     files += [out / "summary.json", out / "summary.md"]
     summary = {
-        "verdict": FreeRunVerdict(NOT_RUN, -1, -1, reason, []).to_dict(),
+        **verdicts(step, FreeRunVerdict(NOT_RUN, reason, [])),
         "stopped": True,
         "steps_done": done,
         "files": [path.name for path in files],
@@ -57,7 +63,8 @@ def write_stopped(
         **facts,
     }
     write_json(out / "summary.json", summary)
-    lines = [f"# {' against '.join(run.title for run in runs.values())}", "", f"**{NOT_RUN}**: {reason}.", ""]
+    lines = [f"# {' against '.join(run.title for run in runs.values())}", ""]
+    lines += [f"First step: **{step.verdict}**: {step.reason}.", "", f"Pictures: {reason}.", ""]
     lines += [f"Files of this run: {', '.join(path.name for path in files)}. Any others here are of an earlier one."]
     if out / TRACE in files:
         lines += [
@@ -66,3 +73,12 @@ def write_stopped(
         ]
     write_bytes(out / "summary.md", ("\n".join(lines) + "\n").encode())
     return reason, files
+
+
+def _slim(record: StepRecord) -> StepRecord:
+    """``record`` without a grid that the pictures' values give again, byte for byte."""
+    values = {name: value for name, value in record.pictures.items() if name != "grid"}
+    again = "grid" in record.pictures and "values" in values
+    if again and np.array_equal(grid_of(replace(record, pictures=values)), record.pictures["grid"]):
+        return replace(record, pictures=values)
+    return record

@@ -10,11 +10,11 @@ from run_pygan import Pygan
 
 from pygan import cli, environment, state
 from pygan.cli.options import StepForm, stack_name
-from pygan.parity import bands
-from pygan.parity.bands import PictureBand
+from pygan.pictures.gif import read_gif
 from pygan.pictures.grid import grid
-from pygan.pictures.png import read_png
+from pygan.pictures.png import picture_files, read_png
 from pygan.recipes.flux_tutorial_config import NARROW
+from pygan.stacks import choose
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
@@ -199,33 +199,76 @@ def test_a_recording_that_does_not_exist_is_one_message_that_lists_the_recorded_
     check_refused(pygan("gif", "--flux", "maybe"), "--flux maybe: expected auto, live, recorded or the folder")
 
 
-@pytest.mark.parametrize(("floor", "code", "word"), [(1e-2, 0, "agree: "), (1e-12, 1, "differs: ")])
-def test_gif_beside_recorded_flux_ends_with_the_verdicts_exit_code(
-    pygan: Pygan, monkeypatch, tmp_path: Path, floor: float, code: int, word: str
+class TurnedKernel(TorchStack):
+    """A port with a fault in its step: it correlates with a kernel that should be turned."""
+
+    def initialise(self) -> None:
+        super().initialise()
+        conv = self.networks["discriminator"].conv2
+        conv.forward = lambda x: conv._conv_forward(x, conv.weight.flip(-2, -1), conv.bias)
+
+
+@pytest.mark.parametrize(("kind", "code", "word"), [(TorchStack, 0, "agree"), (TurnedKernel, 1, "differs")])
+def test_gif_beside_recorded_flux_ends_with_the_exit_code_of_the_first_step(
+    pygan: Pygan, monkeypatch, tmp_path: Path, kind: type[TorchStack], code: int, word: str
 ) -> None:
-    band = PictureBand(np.array([0, 20]), np.array([floor, floor]), 1.0)
-    monkeypatch.setattr(bands, "picture_band", lambda config: band)
-    got, out, err = pygan(*RECORDED, "--out", "run")
+    monkeypatch.setattr(choose, "make_stack", lambda name, config: kind(config))
+    got, out, err = pygan(*RECORDED, "--dtype", "float64", "--out", "run")
     assert (got, err) == (code, "")
-    assert word in out
-    assert {"flux.gif", "torch.gif", "side_by_side.gif", "summary.json", "summary.md"} <= set(
+    *_, step, pictures = out.splitlines()
+    assert step.startswith(f"First step: {word}: ") and out.splitlines().count(step) == 2, "before training, and after"
+    assert pictures.startswith("Pictures: free runs part by rounding; their pictures are shown, not judged")
+    assert "Judging the first step: " in out and "Float32" not in step + pictures
+    assert {"flux.gif", "torch.gif", "side_by_side.gif", "divergence.png", "summary.json", "summary.md"} <= set(
         os.listdir(tmp_path / "run")
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert f"{summary['verdict']['verdict']}: " == word
-    assert [step["step"] for step in summary["verdict"]["steps"]] == [0, 5, 10, 15, 20]
+    assert summary["verdict"] == word
+    assert [one["step"] for one in summary["pictures"]["steps"]] == [0, 5, 10, 15, 20]
+    assert {one["verdict"] for one in summary["pictures"]["steps"]} == {"not run"}
+    assert (
+        f"First step: **{word}** (held to Flux 0.16.9 (recorded): flux-narrow-float64)"
+        in (tmp_path / "run" / "summary.md").read_text()
+    )
+
+
+def test_a_run_that_the_recording_is_too_short_for_is_refused_before_anything_is_judged(pygan: Pygan) -> None:
+    result = pygan(*RECORDED, "--dtype", "float64", "--steps", 21, "--out", "run")
+    check_refused(result, "holds 20 steps of Flux, not 21")
+    assert "Judging" not in result[1]
+
+
+def test_training_after_the_verdict_is_the_run_that_train_makes(pygan: Pygan, tmp_path: Path) -> None:
+    flags = [*NARROW_FLAGS, "--samples", 62, "--dtype", "float64", "--steps", 5]
+    assert pygan("gif", "--flux", "recorded", *flags, "--every", 2, "--out", "gif")[0] == 0
+    assert pygan("train", *flags, "--every", 2, "--out", "train")[0] == 0
+    frames = read_gif(tmp_path / "gif" / "torch.gif").frames
+    pictures = [read_png(path) for path in picture_files(tmp_path / "train")]
+    assert len(frames) == len(pictures) - 1 == 3, "of the closing pictures a longer recording has no counterpart"
+    assert all(np.array_equal(*pair) for pair in zip(frames, pictures, strict=False))
 
 
 @pytest.mark.usefixtures("bare")
-def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan, monkeypatch) -> None:
-    monkeypatch.setattr(
-        bands, "picture_band", lambda config: PictureBand(np.array([0, 20]), np.array([0.01, 0.01]), 1.0)
-    )
+def test_gif_replays_flux_and_says_why_where_there_is_no_julia(pygan: Pygan) -> None:
     arguments = ["auto" if argument == "recorded" else argument for argument in RECORDED]
-    code, out, err = pygan(*arguments, "--steps", 5, "--out", "run")
+    code, out, err = pygan(*arguments, "--dtype", "float64", "--steps", 5, "--out", "run")
     assert (code, err) == (0, "")
     why = "Flux is replayed from a recording, because no Julia found. `pygan doctor` says how to get it live."
     assert out.splitlines()[0] == why
+
+
+@pytest.mark.live
+def test_gif_judges_the_first_step_of_live_flux_and_trains_from_the_start(pygan: Pygan, tmp_path: Path) -> None:
+    """Both stacks are used for the verdict first; the same pictures as the recording's show that they began anew."""
+    flags = [*NARROW_FLAGS, "--samples", 62, "--steps", 10, "--every", 5]
+    code, out, err = pygan("gif", "--flux", "live", *flags, "--out", "live")
+    assert code == 0, out + err
+    summary = json.loads((tmp_path / "live" / "summary.json").read_text())
+    assert (summary["verdict"], summary["against"]) == ("agree", "Flux 0.16.9 (live)")
+    assert pygan("gif", "--flux", "recorded", *flags, "--out", "replayed")[0] == 0
+    live, replayed = (read_gif(tmp_path / name / "flux.gif").frames for name in ("live", "replayed"))
+    assert len(live) == len(replayed) + 1 == 3
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(live, replayed, strict=False))
 
 
 # --- doctor ------------------------------------------------------------------------------------------------------

@@ -18,13 +18,12 @@ from pygan.cli import output
 from pygan.cli.options import make_config, read_config, to_toml
 from pygan.data import load
 from pygan.draws import Draws
-from pygan.parity import bands
-from pygan.parity.bands import PictureBand
 from pygan.pictures.gif import read_gif
 from pygan.pictures.grid import grid
 from pygan.pictures.png import picture_files, read_png
 from pygan.recipes import CONFIGS
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
+from pygan.stacks import choose
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 from pygan.training import train
@@ -33,6 +32,15 @@ FLAGS = [
     flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
 ]
 CONFIG = FluxTutorialConfig(**NARROW, threads=1, seed=7)
+
+
+class TurnedKernel(TorchStack):
+    """A port with a fault in its step: it correlates with a kernel that should be turned."""
+
+    def initialise(self) -> None:
+        super().initialise()
+        conv = self.networks["discriminator"].conv2
+        conv.forward = lambda x: conv._conv_forward(x, conv.weight.flip(-2, -1), conv.bias)
 
 
 @pytest.fixture(scope="module")
@@ -310,21 +318,22 @@ def test_record_answers_with_the_trace(pygan: Pygan) -> None:
     assert err.splitlines()[-1].startswith("error: t already holds a trace")
 
 
-@pytest.mark.parametrize(("floor", "code", "word"), [(1e-2, 0, "agree"), (1e-12, 1, "differs")])
-def test_gif_answers_with_the_verdict_and_the_exit_code(pygan, monkeypatch, floor: float, code: int, word: str) -> None:
-    band = PictureBand(np.array([0, 20]), np.array([floor, floor]), 1.0)
-    monkeypatch.setattr(bands, "picture_band", lambda config: band)
-    arguments = ("--flux", "recorded", *FLAGS, "--samples", 62, "--every", 5, "--out", "run", "--json")
-    got, out, err = pygan("gif", *arguments)
+@pytest.mark.parametrize(("kind", "code", "word"), [(TorchStack, 0, "agree"), (TurnedKernel, 1, "differs")])
+def test_gif_answers_with_both_statements_and_the_exit_code(pygan, monkeypatch, kind, code: int, word: str) -> None:
+    monkeypatch.setattr(choose, "make_stack", lambda name, config: kind(config))
+    arguments = ("--flux", "recorded", *FLAGS, "--samples", 62, "--every", 5, "--dtype", "float64", "--out", "run")
+    got, out, err = pygan("gif", *arguments, "--json")
     answer = json.loads(out)
     assert (got, answer["exit_code"], answer["verdict"]) == (code, code, word)
-    assert answer["horizon"] == 20 and answer["flux"].startswith("Flux 0.16.9 (recorded)")
+    assert answer["pictures"].keys() == {"reason", "close_until"}
+    assert answer["pictures"]["close_until"] == (20 if word == "agree" else None)
+    assert answer["flux"].startswith("Flux 0.16.9 (recorded)")
     assert all(Path(path).is_file() for path in answer["files"]) and {
         "run/side_by_side.gif",
         "run/divergence.png",
         "run/summary.json",
     } <= set(answer["files"])
-    assert f"{word}: " in err
+    assert f"First step: {word}: {answer['reason']}." in err and f"Pictures: {answer['pictures']['reason']}." in err
 
 
 def test_a_refusal_is_an_answer_too(pygan: Pygan) -> None:

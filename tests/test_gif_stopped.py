@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from run_pygan import Pygan, press
 
+from pygan import stopped
 from pygan.pictures.gif import read_gif
+from pygan.pictures.grid import grid
 from pygan.recipes.flux_tutorial_config import NARROW
+from pygan.records import StepRecord
 from pygan.resources import traces_dir
 from pygan.stacks import choose
 from pygan.stacks.torch_stack import TorchStack
@@ -44,10 +47,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch):
         stack = {"flux": Flux, "torch": TorchStack}[name](config)
         step = stack.step
 
-        def pressed(batch: np.ndarray, draws: Any, capture: Any = ()) -> Any:
+        def pressed(batch: np.ndarray, draws: Any, capture: Any = (), **how: Any) -> Any:
             if where == [name, draws.step]:
                 press()
-            return step(batch, draws, capture)
+            return step(batch, draws, capture, **how)
 
         stack.step = pressed  # type: ignore[method-assign]
         return stack
@@ -76,17 +79,18 @@ def test_stopped_in_torchs_half_the_whole_of_flux_and_the_half_of_torch_stay(pyg
         "flux.gif", "torch.gif", "flux.trace", "summary.json", "summary.md",
     ]  # fmt: skip
     reason = (
-        "stopped by Ctrl-C after 10 of 10 steps of flux and 7 of 10 steps of torch, so the two runs were not compared"
+        "stopped by Ctrl-C after 10 of 10 steps of flux and 7 of 10 steps of torch, so the pictures were not compared"
     )
     summary = json.loads((run / "summary.json").read_text())
-    assert (answer["verdict"], answer["reason"], answer["stopped"]) == ("not run", reason, True)
-    assert (summary["verdict"]["verdict"], summary["verdict"]["reason"], summary["stopped"]) == (
-        "not run",
-        reason,
-        True,
-    )
+    assert (answer["verdict"], answer["pictures"], answer["stopped"]) == (
+        "agree", {"reason": reason, "close_until": None}, True,
+    )  # fmt: skip
+    assert (summary["verdict"], summary["reason"], summary["stopped"]) == ("agree", answer["reason"], True)
+    assert summary["pictures"] == {**answer["pictures"], "steps": []}
     assert summary["steps_done"] == {"flux": 10, "torch": 7}
-    assert f"**not run**: {reason}." in (run / "summary.md").read_text()
+    told = (run / "summary.md").read_text()
+    assert f"First step: **agree**: {answer['reason']}." in told and f"Pictures: {reason}." in told
+    assert [list(record.pictures) for record in Trace(run / "flux.trace") if record.pictures] == [["values"]] * 3
     flux, torch = (read_gif(run / f"{name}.gif").frames for name in ("flux", "torch"))
     assert (len(flux), len(torch)) == (3, 2)
     assert all(np.array_equal(a, b) for a, b in zip(flux, torch, strict=False))
@@ -94,7 +98,8 @@ def test_stopped_in_torchs_half_the_whole_of_flux_and_the_half_of_torch_stay(pyg
     stop_at("nothing", 0)
     code, out, err = pygan(*LIVE, "--flux", "run/flux.trace", "--out", "again", "--json")
     assert (code, json.loads(out)["flux"]) == (0, "Flux 0.16.9 (recorded)"), err
-    compared = json.loads((tmp_path / "again" / "summary.json").read_text())["verdict"]["steps"]
+    assert json.loads(out)["reason"] == "the recording holds pictures and losses only"
+    compared = json.loads((tmp_path / "again" / "summary.json").read_text())["pictures"]["steps"]
     assert [(step["step"], step["relative"]) for step in compared] == [(0, 0.0), (5, 0.0), (10, 0.0)]
 
 
@@ -124,11 +129,27 @@ def test_a_trace_of_an_earlier_stopped_run_stays(pygan: Pygan, stop_at, tmp_path
 
 
 def test_beside_recorded_flux_there_is_no_trace_to_keep(pygan: Pygan, stop_at, tmp_path) -> None:
-    steps = len(Trace(traces_dir() / "flux-narrow-float32")) - 1
+    trace = Trace(traces_dir() / "flux-narrow-float32")
     stop_at("torch", 6)
-    assert pygan(*LIVE, "--samples", "62", "--steps", steps, "--flux", "recorded")[0] == 130
+    assert pygan(*LIVE, "--samples", "62", "--steps", trace.training_steps, "--flux", "recorded")[0] == 130
     assert files(tmp_path / "run") == ["flux.gif", "summary.json", "summary.md", "torch.gif"]
-    assert len(read_gif(tmp_path / "run" / "flux.gif").frames) == 5
+    assert len(read_gif(tmp_path / "run" / "flux.gif").frames) == sum(1 for record in trace if record.pictures)
+
+
+def test_a_grid_that_its_values_do_not_give_again_is_kept() -> None:
+    values = np.linspace(-1, 1, 4 * 28 * 28, dtype=np.float32).reshape(4, 1, 28, 28)
+    own = grid(values, 2)
+    for shown, kept in ((own, ["values"]), (own.T.copy(), ["values", "grid"])):
+        assert list(stopped._slim(StepRecord(0, pictures={"values": values, "grid": shown})).pictures) == kept
+    assert list(stopped._slim(StepRecord(0, pictures={"grid": own})).pictures) == ["grid"]
+
+
+def test_stopped_while_the_first_step_is_judged_nothing_is_written(pygan: Pygan, stop_at, tmp_path) -> None:
+    stop_at("torch", 0)
+    code, out, err = pygan(*LIVE, "--flux", "live")
+    assert (code, err) == (130, "stopped; every file written so far is valid\n")
+    assert "Judging the first step" in out and "First step: " not in out
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("flux", "name"), [("live", "flux"), ("recorded", "torch")])
@@ -136,7 +157,7 @@ def test_stopped_before_the_first_step_nothing_is_written(
     pygan: Pygan, stop_at, tmp_path, flux: str, name: str
 ) -> None:
     stop_at(name, -1)
-    steps = ("--samples", "62", "--steps", "20")
+    steps = ("--samples", "62", "--steps", "10")
     code, _, err = pygan(*LIVE, *steps, "--flux", flux)
     assert (code, err) == (130, "stopped; every file written so far is valid\n")
     assert not (tmp_path / "run").exists()

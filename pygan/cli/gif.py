@@ -1,11 +1,13 @@
-"""``pygan gif``: both trainings as GIFs, with the verdict."""
+"""``pygan gif``: a verdict on the first step, and both trainings as GIFs."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +23,11 @@ from pygan.cli.options import (
 from pygan.cli.output import console, followed, say, say_caveats, say_config, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
+
+if TYPE_CHECKING:
+    from pygan.data import Dataset
+    from pygan.gifs import Run, StepVerdict
+    from pygan.traces import Trace
 
 DEFAULT_STEPS = 300
 """Of live Flux, which takes seven minutes for them on two cores. A recording is shown whole."""
@@ -51,16 +58,17 @@ def gif(
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=50, help="Pictures a second in the GIFs.")] = 10,
     out: OutOption = Path("runs/gifs"),
 ) -> None:
-    """Train both stacks from the same draws and write flux.gif, torch.gif, side_by_side.gif, plots and a summary.
+    """Judge the first step of both stacks, train them from the same draws, and write flux.gif, torch.gif,
+    side_by_side.gif, plots and a summary. The pictures are shown, not judged.
 
-    Exit code 0: the pictures agree up to the stated step. 1: they differ inside the horizon.
+    Exit code 0: the first step agrees, or was not judged (the reason is printed). 1: it differs, or a picture is not
+    finite.
 
     Ctrl-C (exit code 130) leaves the GIFs so far; what Flux did live goes on with --flux OUT/flux.trace.
     """
     from pygan import gifs
     from pygan.data import load
-    from pygan.parity.bands import picture_band
-    from pygan.parity.free_run import DIFFERS
+    from pygan.parity.verdicts import DIFFERS
     from pygan.stacks.choose import make_stack
     from pygan.stacks.julia_setup import find_julia
 
@@ -81,46 +89,57 @@ def gif(
             say(f"Flux is replayed from a recording, because {why}. `pygan doctor` says how to get it live.")
 
     every = config.picture_every
-    trace = None
-    if not live:
-        trace = gifs.given_trace(Path(flux), config, dataset) if own_trace else gifs.recorded_flux(config, dataset)
+    trace = proof = None
+    if own_trace:
+        trace = proof = gifs.given_trace(Path(flux), config, dataset)
+    elif not live:
+        trace, proof = gifs.recorded_pictures(config, dataset), gifs.recorded_step(config, dataset)
     total = steps or (trace.training_steps if trace else DEFAULT_STEPS)
     say_config(config)
     started = time.perf_counter()
+    kept = [] if trace is None else gifs.first_steps(trace, total, every)
+    names = {"flux": "flux", "torch": stack_name("torch", step, config.device)}
     runs: dict[str, gifs.Run] = {}
 
-    def run(name: str) -> None:
-        from pygan.training import train
+    with contextlib.ExitStack() as open_stacks:
 
-        stack = make_stack(stack_name(name, step if name == "torch" else None, config.device), config)
-        try:
+        def start(name: str) -> Any:
+            stack = make_stack(names[name], config)
+            open_stacks.callback(stack.close)
             say_warning(stack)
-            title, described = gifs.live_title(stack), stack.describe()
+            return stack
+
+        def train_(name: str, stack: Any) -> None:
+            from pygan.training import train
+
             records: list[StepRecord] = []
+            title, described = gifs.live_title(stack), stack.describe()
             begun = time.perf_counter()
             try:
+                stack.initialise()
                 made = train(stack, dataset, total, picture_every=every)
                 for record in followed(made, f"{name} on {dataset.name}", total):
                     records.append(record)  # one by one: a stopped run keeps what it has
             finally:
                 seconds = time.perf_counter() - begun
                 runs[name] = gifs.Run(title, {"live": True, "seconds": seconds, **described}, records)
-        finally:
-            stack.close()
+                stack.close()
 
-    try:
-        if trace is not None:
-            environment = {"live": False, "trace": trace.folder.name, "recorded": trace.header.recorded}
-            kept = gifs.first_steps(trace, total, every)
-            runs["flux"] = gifs.Run(gifs.recorded_title(trace), {**environment, **trace.header.environment}, kept)
-        else:
-            run("flux")
-        run("torch")
-    except KeyboardInterrupt:
-        facts = {"config": config.to_dict(), "data": dataset.facts(), "steps": total}
-        answer |= {**facts, "out": out}
-        answer |= _leave(out, runs, dataset, fps, facts)
-        raise
+        stacks = {name: start(name) for name in (("flux", "torch") if trace is None else ("torch",))}
+        judged = _judged(config, dataset, names, stacks, proof)
+        say(f"First step: {judged.verdict}: {judged.reason}.")
+        try:
+            if trace is None:
+                train_("flux", stacks["flux"])
+            else:
+                environment = {"live": False, "trace": trace.folder.name, "recorded": trace.header.recorded}
+                runs["flux"] = gifs.Run(gifs.recorded_title(trace), {**environment, **trace.header.environment}, kept)
+            train_("torch", stacks["torch"])
+        except KeyboardInterrupt:
+            facts = {"config": config.to_dict(), "data": dataset.facts(), "steps": total}
+            answer |= {**facts, "out": out}
+            answer |= _leave(out, runs, judged, dataset, fps, facts)
+            raise
     flux_run, torch_run = runs["flux"], runs["torch"]
     if all(record.step != total for record in flux_run.records):
         torch_run = gifs.without_closing(torch_run, total)
@@ -137,27 +156,58 @@ def gif(
         files.append(path)
         console.print(f"wrote {path}", markup=False)
 
-    band = picture_band(config.to_dict())
-    verdict = gifs.write_gifs(out, flux_run, torch_run, band, fps, facts, written)
-    answer |= {name: getattr(verdict, name) for name in ("verdict", "reason", "agreed_until", "horizon")}
+    pictures = gifs.pictures_shown(flux_run, torch_run, config)
+    gifs.write_gifs(out, flux_run, torch_run, judged, pictures, fps, facts, written)
+    told = {"reason": pictures.reason, "close_until": gifs.close_until(pictures.steps)}
+    answer |= {"verdict": judged.verdict, "reason": judged.reason, "pictures": told}
     console.print()
-    say(f"{verdict.verdict}: {verdict.reason}.")
-    if verdict.verdict == DIFFERS:
+    _say_both(judged, pictures.reason)
+    if DIFFERS in (judged.verdict, pictures.verdict):
         sys.exit(1)
 
 
-def _leave(out: Path, runs: dict[str, Any], dataset: Any, fps: float, facts: dict[str, Any]) -> dict[str, Any]:
+def _judged(
+    config: Any, dataset: Dataset, names: dict[str, str], stacks: dict[str, Any], proof: Trace | None
+) -> StepVerdict:
+    """The verdict on the first step: of the ``stacks`` that are live, by name, or beside the recording ``proof``."""
+    from pygan import gifs
+    from pygan.parity.sides import Live
+    from pygan.parity.verdicts import NOT_RUN
+    from pygan.stacks.choose import make_stack
+
+    if why := gifs.not_judged(config, proof):
+        return gifs.StepVerdict(NOT_RUN, why)
+    say("Judging the first step: Float64 and Float32 steps of both stacks (at the published size half a minute or so).")
+    with contextlib.ExitStack() as others:
+
+        def make(name: str, changed: Any) -> Any:
+            stack = make_stack(name, changed)
+            others.callback(stack.close)
+            return stack
+
+        sides = {name: Live(stack, dataset, functools.partial(make, names[name])) for name, stack in stacks.items()}
+        return gifs.first_step(sides["torch"], sides["flux"] if proof is None else proof)
+
+
+def _say_both(judged: StepVerdict, pictures: str) -> None:
+    say(f"First step: {judged.verdict}: {judged.reason}.")
+    say(f"Pictures: {pictures}.")
+
+
+def _leave(
+    out: Path, runs: dict[str, Run], judged: StepVerdict, dataset: Dataset, fps: float, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Write what a stopped run has; returns what a machine is told of it."""
     from pygan import stopped
-    from pygan.parity.free_run import NOT_RUN
 
     if not any(run.records for run in runs.values() if run.facts["live"]):
         return {}  # nothing but a start and a recording that the user has anyway
-    reason, files = stopped.write_stopped(out, runs, dataset, fps, facts)
+    reason, files = stopped.write_stopped(out, runs, judged, dataset, fps, facts)
     for path in files:
         console.print(f"wrote {path}", markup=False)
     console.print()
-    say(f"{NOT_RUN}: {reason}.")
+    _say_both(judged, reason)
     if out / stopped.TRACE in files:
         say(f"What Flux did is kept: run again with --flux {out / stopped.TRACE} to compare it with PyTorch.")
-    return {"files": files, "verdict": NOT_RUN, "reason": reason}
+    told = {"reason": reason, "close_until": None}
+    return {"files": files, "verdict": judged.verdict, "reason": judged.reason, "pictures": told}

@@ -21,7 +21,6 @@ Series = tuple[ArrayLike, ArrayLike]
 """Steps ``(n,)`` and the values ``(n,)`` at them."""
 _Curve = tuple[np.ndarray, np.ndarray]
 
-ADMISSIBLE = "#2f8f4e"
 COLOURS = ("#2563a8", "#d9722e", "#3b8f5a", "#7a56a6", "#a83f57", "#6b6b6b")
 
 
@@ -30,14 +29,12 @@ def loss_plot(
     left: Mapping[str, Series],
     right: Mapping[str, Series],
     labels: tuple[str, str],
-    horizon: int | None = None,
 ) -> None:
     """PNG of both stacks' losses over steps, and below it their absolute difference on a logarithmic axis.
 
-    ``left``, ``right``: a series by loss name (discriminator, generator). ``labels``: the stacks' titles. ``horizon``:
-    the step after which agreement is no longer claimed, drawn as a vertical line. Differences of exactly 0 have no
-    place on a logarithmic axis; they are marked on its lower edge and counted in the legend. Steps that only one side
-    has, and values that are not finite, leave gaps.
+    ``left``, ``right``: a series by loss name (discriminator, generator). ``labels``: the stacks' titles. Differences
+    of exactly 0 have no place on a logarithmic axis; they are marked on its lower edge and counted in the legend. Steps
+    that only one side has, and values that are not finite, leave gaps.
     Raises ``PictureError`` on a series whose steps and values differ in length, ``OutputError`` if not writable.
     """
     one = {name: _series(name, series) for name, series in left.items()}
@@ -53,43 +50,26 @@ def loss_plot(
                 upper.plot(*side[name], label=f"{name}, {label}", **look)
     differences = {name: _difference(one[name], other[name]) for name in names if name in one and name in other}
     own_colours = [COLOURS[names.index(name) % len(COLOURS)] for name in differences]
-    _log_curves(lower, differences, own_colours, np.empty(0))
+    _log_curves(lower, differences, own_colours)
     upper.set_ylabel("loss")
     lower.set_ylabel("|difference|")
     lower.set_xlabel("step")
     for axes in (upper, lower):
-        _horizon(axes, horizon, labelled=axes is upper)
         _dress(axes, 3)
     _save(figure, path)
 
 
-def divergence_plot(
-    path: str | os.PathLike[str],
-    steps: ArrayLike,
-    values: Mapping[str, ArrayLike],
-    band: float | ArrayLike | None = None,
-    horizon: int | None = None,
-) -> None:
-    """PNG of the pictures' relative difference over steps, on a logarithmic axis, against the committed band.
+def divergence_plot(path: str | os.PathLike[str], steps: ArrayLike, values: Mapping[str, ArrayLike]) -> None:
+    """PNG of the pictures' relative difference over steps, on a logarithmic axis.
 
-    ``steps``: ``(n,)``; ``values``: ``(n,)`` by name. ``band``: the largest admissible value, one number or one a
-    step; the admissible region is tinted. Zeros, gaps and errors as for :func:`loss_plot`.
+    ``steps``: ``(n,)``; ``values``: ``(n,)`` by name. Zeros, gaps and errors as for :func:`loss_plot`.
     """
     curves = {name: _series(name, (steps, value)) for name, value in values.items()}
     figure = _figure(4.8)
     axes = figure.subplots()
-    limits: _Curve | None = None
-    if band is not None:
-        at = np.asarray(steps, np.float64)
-        limit = np.asarray(band, np.float64)
-        limits = _series("band", (at, limit if limit.ndim else np.full(at.shape, limit)))
-    _log_curves(axes, curves, COLOURS, np.empty(0) if limits is None else limits[1])
-    if limits is not None:
-        axes.plot(*limits, color=ADMISSIBLE, linewidth=1.2, linestyle="--", label="committed band")
-        axes.fill_between(*limits, axes.get_ylim()[0], color=ADMISSIBLE, alpha=0.09, linewidth=0)
+    _log_curves(axes, curves, COLOURS)
     axes.set_ylabel("relative difference of the pictures")
     axes.set_xlabel("step")
-    _horizon(axes, horizon, labelled=True)
     _dress(axes, 4)
     _save(figure, path)
 
@@ -115,14 +95,14 @@ def _markers(series: _Curve) -> dict[str, Any]:
     return {"marker": "o", "markersize": 3} if len(series[0]) <= 40 else {}
 
 
-def _log_curves(axes: Axes, curves: Mapping[str, _Curve], colours: Sequence[str], also: np.ndarray) -> None:
-    """Positive values as lines; zeros as ticks on the lower edge, counted in the legend; ``also`` stays in view."""
+def _log_curves(axes: Axes, curves: Mapping[str, _Curve], colours: Sequence[str]) -> None:
+    """Positive values as lines; zeros as ticks on the lower edge, counted in the legend."""
     if not any(np.isfinite(value).any() for _, value in curves.values()):
         axes.text(0.5, 0.5, "no step that both stacks recorded", transform=axes.transAxes, ha="center", va="center")
         axes.set_yticks([])
         return
     axes.set_yscale("log")
-    positive = np.concatenate([*(value[value > 0] for _, value in curves.values()), also[also > 0]])
+    positive = np.concatenate([value[value > 0] for _, value in curves.values()])
     low, high = (positive.min() / 3, positive.max() * 3) if positive.size else (1e-9, 1e-6)
     axes.set_ylim(min(low, high / 1e3), high)
     for (name, (steps, value)), colour in zip(curves.items(), itertools.cycle(colours), strict=False):
@@ -135,12 +115,6 @@ def _log_curves(axes: Axes, curves: Mapping[str, _Curve], colours: Sequence[str]
             axes.plot(
                 steps[zero], edge, "|", color=colour, markersize=9, clip_on=False, transform=axes.get_xaxis_transform()
             )
-
-
-def _horizon(axes: Axes, horizon: int | None, *, labelled: bool) -> None:
-    if horizon is not None:
-        label = f"agreement horizon, step {horizon:,}" if labelled else None
-        axes.axvline(horizon, color="#555555", linewidth=1.1, linestyle=(0, (4, 3)), label=label)
 
 
 def _figure(height: float) -> Figure:

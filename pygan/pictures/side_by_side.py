@@ -1,4 +1,4 @@
-"""Two trainings side by side: both stacks' pictures, where they differ, their losses and the verdict."""
+"""Two trainings side by side: both stacks' pictures, where they differ, their losses, a verdict and a note."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class SideBySideFrame:
     """One step of both trainings; a stack without a picture at this step gives ``None``.
 
     ``left``, ``right``: grids ``(H, W)`` uint8, as :func:`pygan.pictures.grid` makes them. Losses by name, of this
-    step. ``verdict``: agree, differs, beyond horizon or not run, a reason may follow. ``note``: a line at the foot.
+    step. ``verdict``: agree, differs, beyond horizon or not run, a reason may follow; empty where nothing is judged.
+    ``note``: a line at the foot.
     """
 
     step: int
@@ -33,7 +34,7 @@ class SideBySideFrame:
     right: np.ndarray | None
     left_losses: Mapping[str, float] = field(default_factory=dict)
     right_losses: Mapping[str, float] = field(default_factory=dict)
-    verdict: str = "not run"
+    verdict: str = ""
     note: str = ""
 
 
@@ -97,7 +98,9 @@ def _drawn(frame: SideBySideFrame, titles: tuple[str, str], shape: tuple[int, in
     width = 2 * MARGIN + 3 * column + 2 * GAP
     height = HEADER + TITLE + size[1] + FOOTER + NOTE
     image, pen = canvas.new_canvas(width, height)
-    edge = canvas.pill(image, width - MARGIN, 18, frame.verdict, canvas.verdict_colour(frame.verdict), width // 2)
+    edge = width - MARGIN
+    if frame.verdict:
+        edge = canvas.pill(image, edge, 18, frame.verdict, canvas.verdict_colour(frame.verdict), width // 2)
     heading = canvas.font(24, "-Bold")
     counter = canvas.fitted(f"Step {frame.step:,}", heading, edge - MARGIN - GAP)
     pen.text((MARGIN, 32), counter, canvas.INK, heading, "lm")

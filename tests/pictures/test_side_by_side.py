@@ -93,6 +93,12 @@ def test_the_verdict_has_its_colour(verdict, colour):
     assert not any(has(header, other) for other in (GREEN, RED, GREY, PALE) if other != colour)
 
 
+def test_without_a_verdict_its_place_stays_empty():
+    (bare,) = compose([frame(verdict="")], TITLES)
+    assert (bare[: HEADER - 6, bare.shape[1] // 2 :] == 255).all()
+    assert bare.shape == compose([frame()], TITLES)[0].shape
+
+
 def test_an_unknown_verdict_is_refused():
     with pytest.raises(PictureError, match="'fine' is no verdict"):
         compose([frame(verdict="fine")], TITLES)

@@ -262,7 +262,7 @@ def record_traces() -> None:
         flux.worker.ask("configure", config=flux.config.to_dict(), blas_threads=1)
         initial = {key: value for key, value in flux.state().items() if key.startswith(INITIAL)}
         made = header(flux, data, f"python parity_tests/{Path(__file__).name}")
-        with TraceWriter(folder, made, initial) as trace:
+        with TraceWriter(folder, made, StepRecord(-1, state=initial)) as trace:
             if seed == 0:
                 for one in train(flux, data, NOISE_STEPS, capture=lambda step: ("layers",)):
                     trace.write(drawn(one))

@@ -224,7 +224,8 @@ class Trace:
     def state_before(self, step: int) -> State:
         """The state that ``step`` started from: the initial one, or that after the step before."""
         first = INITIAL in self._where and step == next(iter(self.steps), 0)
-        state = self.initial_state() if first else self.record(step - 1).state
+        known = first or str(step - 1) in self._where
+        state = (self.initial_state() if first else self.record(step - 1).state) if known else {}
         if not state:
             raise TraceError(f"{self.folder} stores no full state before step {step}")
         return state

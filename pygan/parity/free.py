@@ -193,9 +193,8 @@ def free_rows(
         return [Row(8, claim, NOT_RUN, reason=SHOWN)], stored
     held = Held()
     for step, one in differences:
-        if one.key.startswith("state/beta_power") or one.key == "state/step":
-            continue
-        held.add(one.key, step, one.relative, spread.get(step, {}).get(one.key, 0.0))
+        if one.key in spread.get(step, {}):  # between checkpoints the referee's separation is not known
+            held.add(one.key, step, one.relative, spread[step][one.key])
     return [held.row(8, claim, max(step for step, _ in differences) + 1)], stored
 
 

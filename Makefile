@@ -6,14 +6,17 @@ GIF_ARGS ?=
 BIN := $(VENV)/bin
 OUT ?= runs/gifs
 
-.PHONY: gifs test test-live bench bench-results docs lint coverage install dev clean
+.PHONY: gifs test test-all test-live bench bench-results docs lint coverage install dev clean
 
 gifs: install
 	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
 
 test: install
+	$(BIN)/pytest tests parity_tests -m "not live and not cuda and not slow"
+	@echo "The long ones too: make test-all. Live claims on real Julia and Flux: make test-live"
+
+test-all: install
 	$(BIN)/pytest tests parity_tests -m "not live and not cuda"
-	@echo "Live claims on real Julia and Flux: make test-live"
 
 test-live: install
 	$(BIN)/pytest tests parity_tests benchmarks -m live --results docs/results/test-live.json

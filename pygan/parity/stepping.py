@@ -36,6 +36,7 @@ class Stepping:
         self._float32 = together.follower.config.dtype == "float32"
         self._judge = Float32Judge(together, referee)
         self._tallies: dict[tuple[int, str], Tally] = {}
+        self._of_one: set[tuple[int, str]] = set()  # claims about one side and the referee, not about both sides
         self._correct = Tally(7, CORRECTNESS)
         self._without_twin = 0
         self._batch, self._partial = together.follower.config.batch, False
@@ -152,6 +153,8 @@ class Stepping:
         for one in judged:
             for level, claim in claims_of(one.key, trained, of, partial, every):
                 self._tallies.setdefault((level, claim), Tally(level, claim)).add(pair.step, [one])
+                if of:
+                    self._of_one.add((level, claim))
 
     # --- what was found --------------------------------------------------------------------------------------
 
@@ -162,7 +165,10 @@ class Stepping:
 
     def rows(self) -> list[Row]:
         """One row a claim, in the order of the levels. Where correctness failed, rounding was not judged."""
-        rows = [tally.row() for _, tally in sorted(self._tallies.items(), key=lambda item: item[0])]
+        rows = [
+            replace(tally.row(), minimum=None) if key in self._of_one else tally.row()
+            for key, tally in sorted(self._tallies.items(), key=lambda item: item[0])
+        ]
         if self._float32:
             failed = self.incorrect
             if failed is not None:

@@ -43,6 +43,7 @@ class Stepping:
         self._suspects: list[tuple[Pair, list[Judged]]] = []
         self._rounding: list[tuple[int, Judged, str]] = []
         self._befores: dict[int, State] = {}
+        self._left: dict[int, tuple[State, Mapping[str, float]]] = {}
         self._kept = 0
         self._found: Diagnosis | None = None
         self._searched = False
@@ -113,15 +114,21 @@ class Stepping:
     def _noise(self, pair: Pair) -> Any:
         def left() -> Mapping[str, float]:
             """What Float64 rounding leaves in each tensor: that of Float32, scaled down."""
-            truth, levels = self._referee.measured(pair.step, pair.before, FULL_CAPTURE)
-            shaken, _ = self._referee.shaken(pair.step, pair.before, truth, levels, capture=FULL_CAPTURE)
-            arrays = {key: value for key, value in truth.to_arrays().items() if value.dtype.kind == "f"}
-            return {
-                key: FLOAT64_OVER_FLOAT32 * max(value, levels.level(key) or 0.0)
-                for key, value in root_mean_square(shaken, arrays).items()
-            }
+            known = self._left.get(pair.step)
+            if known is None or known[0] is not pair.before:
+                known = self._left[pair.step] = (pair.before, self._left_of(pair))
+            return known[1]
 
         return left
+
+    def _left_of(self, pair: Pair) -> Mapping[str, float]:
+        truth, levels = self._referee.measured(pair.step, pair.before, FULL_CAPTURE)
+        shaken, _ = self._referee.shaken(pair.step, pair.before, truth, levels, capture=FULL_CAPTURE)
+        arrays = {key: value for key, value in truth.to_arrays().items() if value.dtype.kind == "f"}
+        return {
+            key: FLOAT64_OVER_FLOAT32 * max(value, levels.level(key) or 0.0)
+            for key, value in root_mean_square(shaken, arrays).items()
+        }
 
     def _judge_float32(self, pair: Pair) -> None:
         found = self._judge.judge(pair, self._rules)

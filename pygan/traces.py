@@ -167,7 +167,7 @@ class Trace:
                 if Path(chunk["file"]).name != chunk["file"]:
                     raise TraceError(f"{self.folder}/trace.json names a chunk outside its folder: {chunk['file']!r}")
                 self._where |= {_name(step): chunk for step in chunk["steps"]}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TraceError(f"{self.folder}/trace.json describes its chunks wrongly: {error!r}") from error
         self._contents: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {}
 
@@ -258,8 +258,8 @@ class Trace:
 
 def _name(step: str) -> str:
     """A recorded step's name, checked. Raises ``ValueError`` on any other."""
-    before, mark, number = step.rpartition(":")
-    if step == INITIAL or (not mark and step.isdecimal()) or (f"{before}:" == TWIN and number.isdecimal()):
+    number = step.removeprefix(TWIN)
+    if step == INITIAL or (number.isdecimal() and str(int(number)) == number):
         return step
     raise ValueError(f"{step!r} names no step")
 

@@ -18,6 +18,8 @@ from pygan.parity.compare import Difference, compare_arrays, compare_records, no
 from pygan.parity.report import Row
 from pygan.parity.tolerances import FLOAT64_OVER_FLOAT32, FREE_FACTOR, FREE_LEAST, FREE_MOST, PIXEL
 from pygan.parity.verdicts import AGREE, BEYOND, DIFFERS, NOT_RUN
+from pygan.pictures.grid import PictureError
+from pygan.pictures.grid import pixels as levels_of
 from pygan.pictures.of_record import picture_values
 from pygan.records import StepRecord
 from pygan.schedule import Schedule
@@ -243,7 +245,14 @@ def grid_row(pairs: Sequence[tuple[StepRecord, StepRecord]], claim: str) -> Row:
                 where,
                 f"{far} of {gap.size} pixels differ by more than {PIXEL} grey level: other values or another layout",
             )
-        unlike, pixels = unlike + int((gap > 0).sum()), pixels + gap.size
+        differing, between = int((gap > 0).sum()), _between(one, other)
+        if between is not None and differing > between:
+            told = (
+                f"{differing} of {gap.size} pixels differ by one grey level, rounding falls between the values of "
+                f"{between} alone: another layout, or another rounding"
+            )
+            return Row(9, claim, DIFFERS, seen, float(gap.max()), PIXEL, None, where, told)
+        unlike, pixels = unlike + differing, pixels + gap.size
     if not seen:
         return Row(9, claim, NOT_RUN, reason="no step has a grid of both stacks' own making")
     told = (
@@ -252,6 +261,18 @@ def grid_row(pairs: Sequence[tuple[StepRecord, StepRecord]], claim: str) -> Row:
         else "every byte"
     )
     return Row(9, claim, AGREE, seen, float(unlike > 0), PIXEL, None, reason=told)
+
+
+def _between(one: StepRecord, other: StepRecord) -> int | None:
+    """For how many pixels rounding to 8 bits falls between both sides' values; None where these are not all known."""
+    values = [side.pictures.get("values") for side in (one, other)]
+    if values[0] is None or values[1] is None or values[0].shape != values[1].shape:
+        return None
+    try:
+        mine, theirs = levels_of(values[0]), levels_of(values[1])
+    except PictureError:
+        return None
+    return int((mine != theirs).sum())
 
 
 def picture_curve(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> dict[str, list[float]]:

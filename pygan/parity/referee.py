@@ -237,6 +237,7 @@ class Referee:
 
     def __init__(self, config: Any, dataset: Dataset) -> None:
         self.stack = RefereeStack(config.replace(dtype="float64", device="cpu", randomness="keyed"))
+        self.stack.kink_squares = {}
         self._schedule = Schedule(dataset.images, config.batch, Draws(config.seed))
         self._draws = Draws(config.seed)
 
@@ -310,7 +311,8 @@ class Referee:
             noise = self._corrections(network)
             for path, parameter in self.stack.networks[network].named_parameters():
                 given = gradients.get(f"{name}/{network}.{path}")
-                parameter.grad = None if given is None else torch.from_numpy(given.astype(np.float64))
+                fits = given is not None and given.shape == tuple(parameter.shape)  # else a finding of its own
+                parameter.grad = torch.from_numpy(given.astype(np.float64)) if given is not None and fits else None
             self.stack.optimisers[network].step()
             kind = "state" if left[network] == name else f"updated/{name}"
             made |= {f"{kind}/{key}": to_numpy(tensor) for key, tensor in moved.items()}

@@ -207,7 +207,9 @@ def _norm_backward(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNois
     mean, inverse, gamma = _statistics(layer, x)
     normed, scaled = (x - mean) * inverse, gamma * inverse
     along = gradient.mean(axes, keepdim=True), (gradient * normed).mean(axes, keepdim=True)
-    size = scaled.abs() * (gradient.abs() + along[0].abs() + (normed * along[1]).abs())
+    size = scaled.abs() * gradient.abs()
+    if _by_batch(layer):
+        size = size + scaled.abs() * (along[0].abs() + (normed * along[1]).abs())
     elements = plain(ELEMENTWISE * UNIT * size)
     own.input_gradient = elements
     shift = _mean_noise(x, axes, count) * inverse

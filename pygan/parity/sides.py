@@ -216,8 +216,10 @@ class Together:
 
     def follow(self, before: State, lead: StepRecord, capture: Sequence[str], **how: Any) -> StepRecord:
         """The follower's step from ``before``, as it trains: nothing is imposed on it."""
-        wanted = list(capture) if self.leader.live else sorted({*words_of(lead), *PLAIN_CAPTURE})
-        return self.follower.step(lead.step, wanted, before, **how)
+        wanted = set(capture) if self.leader.live else {*words_of(lead), *PLAIN_CAPTURE}
+        if self.follower.config.dtype == "float32":  # a layer that is watched is not computed together with the next
+            wanted -= {"layers", "layer_sketches"}
+        return self.follower.step(lead.step, sorted(wanted), before, **how)
 
     def steps(self, numbers: Iterable[int], capture: Sequence[str]) -> Iterator[Pair]:
         """Teacher forcing: every step of the leader, and the follower's from the same state."""

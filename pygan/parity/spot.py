@@ -13,7 +13,7 @@ from pygan.parity.compare import compare_tensors
 from pygan.parity.initial import compare_initial
 from pygan.parity.locate import FULL_CAPTURE, Diagnosis
 from pygan.parity.referee import Referee
-from pygan.parity.sides import Live, Pair, Side, Together
+from pygan.parity.sides import Live, Pair, Recorded, Side, Together
 from pygan.parity.stepping import Stepping
 from pygan.records import Arrays
 
@@ -39,16 +39,27 @@ def look(candidate: Side, reference: Side, step: int, key: str) -> Spot:
     if key.startswith("initial/"):
         return _before_the_first(candidate, reference, key)
     together = Together(candidate, reference)
+    if isinstance(together.leader, Recorded):
+        together.leader.step(step)  # a step that was not recorded is told before all others are taken
     stepping = Stepping(together, Referee(together.follower.config, together.follower.dataset))
     pair: Pair = list(stepping.run(range(step + 1)))[-1]  # all of them: a fault may need the steps before
-    if not pair.candidate.activation and isinstance(together.leader, Live):
-        lead = together.leader.spare.step(step, FULL_CAPTURE, pair.before)
-        pair = together.pair(pair.before, lead, together.follow(pair.before, lead, FULL_CAPTURE))
     found = stepping.diagnosis()
     key = key or (found.key if found else "")
     if not key:
         raise ConfigError(f"nothing differs at step {step}; name a tensor with --tensor KIND/NAME")
-    return _spot(key, (pair.candidate.to_arrays(), pair.reference.to_arrays()), found, together.follower.stack.rules())
+    sides = pair.candidate.to_arrays(), pair.reference.to_arrays()
+    if key not in sides[0] or key not in sides[1]:
+        pair = _with_layers(together, pair)
+        sides = pair.candidate.to_arrays(), pair.reference.to_arrays()
+    return _spot(key, sides, found, together.follower.stack.rules())
+
+
+def _with_layers(together: Together, pair: Pair) -> Pair:
+    """The step once more with everything recorded, by live sides."""
+    lead = pair.reference if together.follower is together.candidate else pair.candidate
+    if isinstance(together.leader, Live):
+        lead = together.leader.spare.step(pair.step, FULL_CAPTURE, pair.before)
+    return together.pair(pair.before, lead, together.follower.step(pair.step, FULL_CAPTURE, pair.before))
 
 
 def _before_the_first(candidate: Side, reference: Side, key: str) -> Spot:

@@ -133,12 +133,13 @@ def judge_patterns(pair: Pair) -> list[Judged]:
             else "shapes differ"
         )
         found.append(Judged(Difference(f"pattern/{key}", mine.pattern[key].shape, fault=fault), 0.0, 0.0, "equal"))
-    for key, digest in theirs.digest.items():
-        kind, _, name = key.partition("/")
-        if kind == "pattern" and name in mine.pattern:
-            same = sha256(mine.pattern[name].tobytes()) == digest.tobytes().hex()
-            fault = "" if same else "other units are on than in the reference (digests differ)"
-            found.append(Judged(Difference(key, mine.pattern[name].shape, fault=fault), 0.0, 0.0, "equal"))
+    for digests, patterns in ((theirs.digest, mine.pattern), (mine.digest, theirs.pattern)):
+        for key, digest in digests.items():
+            kind, _, name = key.partition("/")
+            if kind == "pattern" and name in patterns:
+                same = sha256(patterns[name].tobytes()) == digest.tobytes().hex()
+                fault = "" if same else "other units are on in one run than in the other (digests differ)"
+                found.append(Judged(Difference(key, patterns[name].shape, fault=fault), 0.0, 0.0, "equal"))
     return found
 
 

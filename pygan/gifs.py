@@ -19,12 +19,13 @@ from pygan.data import Dataset
 from pygan.errors import ConfigError, TraceError
 from pygan.files import finite, write_bytes, write_json
 from pygan.parity.claims import CORRECTNESS, EVERY
-from pygan.parity.free_run import CLOSE, FreeRunVerdict, PictureStep, shown
+from pygan.parity.free_run import CLOSE, PictureStep, shown
 from pygan.parity.initial import compare_initial
 from pygan.parity.levels import layout_rows, structure_rows
 from pygan.parity.report import Report, Row
 from pygan.parity.shipped import proves, shipped, unlike
 from pygan.parity.sides import Live, Recorded, Together
+from pygan.parity.tolerances import PIXEL
 from pygan.parity.verdicts import AGREE, DIFFERS
 from pygan.pictures.contact_sheet import write_contact_sheet
 from pygan.pictures.gif import write_gif
@@ -119,9 +120,12 @@ def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
     return kept
 
 
-def without_closing(run: Run, total: int) -> Run:
-    """``run`` without the closing pictures, for which a recording that goes on, or was cut, has no counterpart."""
-    return replace(run, records=[record for record in run.records if record.step < total])
+def paired(run: Run, other: Run) -> Run:
+    """``run`` with pictures only where ``other`` has some too: a recording has them at steps of its own, and one that
+    goes on, or was cut, has no closing ones."""
+    theirs = {record.step for record in other.framed}
+    kept = [record for record in run.records if record.loss or record.step in theirs]
+    return replace(run, records=[one if one.step in theirs else replace(one, pictures={}) for one in kept])
 
 
 def live_title(stack: Any) -> str:
@@ -205,23 +209,54 @@ def _reason(verdict: str, rows: Sequence[Row]) -> str:
     return f"{told}, and in Float32 they differ by rounding alone" if CORRECTNESS in named else told
 
 
-def close_until(steps: Sequence[PictureStep]) -> int | None:
-    """The last step before pictures first differ by more than :data:`CLOSE`; None where the first ones do."""
-    close = list(itertools.takewhile(lambda step: step.relative <= CLOSE, steps))
-    return close[-1].step if close else None
+@dataclass(frozen=True)
+class Shown:
+    """How far the pictures of two free runs lie apart, by step, and up to which step the eye sees no difference.
+    ``unfit``: a picture is not finite, or not of the other run's size."""
+
+    reason: str
+    steps: Sequence[PictureStep] = ()
+    close_until: int | None = None
+    unfit: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, in which a number that is not finite is None."""
+        return {name: value for name, value in finite(asdict(self)).items() if name != "unfit"}
 
 
-def pictures_shown(flux: Run, torch: Run, config: Any) -> FreeRunVerdict:
-    """How far the pictures of the free runs lie apart: shown, not judged, unless they cannot be compared."""
-    found = shown(torch.records, flux.records)
-    if found.verdict == DIFFERS or not found.steps:
-        return found
+def pictures_shown(flux: Run, torch: Run, config: Any) -> Shown:
+    """The pictures of both free runs: shown with their distance, not judged."""
+    theirs = {record.step: record for record in flux.framed}
+    pairs = [_alike(one, theirs[one.step]) for one in torch.framed if one.step in theirs]
+    found = shown([mine for mine, _ in pairs], [other for _, other in pairs])
+    near = itertools.takewhile(lambda one: _near(*one), zip(found.steps, pairs, strict=True))
+    until = max((step.step for step, _ in near), default=None)
+    unfit = found.verdict == DIFFERS
+    if unfit or not found.steps:
+        return Shown(found.reason, found.steps, until, unfit)
     why = "each run draws its own random numbers" if config.randomness == "native" else "free runs part by rounding"
-    until = close_until(found.steps)
     close = "no" if until is None else f"to step {until} their"
-    return replace(
-        found, reason=f"{why}; their pictures are shown, not judged: {close} relative difference is below {CLOSE:.0%}"
-    )
+    told = f"{why}; their pictures are shown, not judged: {close} relative difference is below {CLOSE:.0%}"
+    if any("values" not in mine.pictures for mine, _ in pairs):
+        told += f", or no pixel of the recorded 8-bit pictures is off by more than {PIXEL} grey level"
+    return Shown(told, found.steps, until)
+
+
+def _alike(one: StepRecord, other: StepRecord) -> tuple[StepRecord, StepRecord]:
+    """Both records with 8-bit pictures where either has nothing else: exact values beside them would differ by the
+    rounding to 8 bits."""
+    both = (one, other)
+    values = [record.pictures["values"] for record in both if "values" in record.pictures]
+    if len(values) == 1 and np.isfinite(values[0]).all():
+        one, other = (replace(record, pictures={"grid": grid_of(record)}) for record in both)
+    return one, other
+
+
+def _near(step: PictureStep, pair: tuple[StepRecord, StepRecord]) -> bool:
+    """Does the eye see no difference? A pixel of 8 bits is off by one level wherever rounding falls between values."""
+    grids = [record.pictures["grid"] for record in pair if "values" not in record.pictures]
+    levels = np.abs(grids[0].astype(np.int16) - grids[1]) if len(grids) == 2 and np.isfinite(step.relative) else None
+    return step.relative <= CLOSE or (levels is not None and int(levels.max()) <= PIXEL)
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -232,7 +267,7 @@ def write_gifs(
     flux: Run,
     torch: Run,
     step: StepVerdict,
-    pictures: FreeRunVerdict,
+    pictures: Shown,
     fps: float,
     facts: dict[str, Any],
     written: Callable[[Path], None] = lambda path: None,
@@ -263,14 +298,12 @@ def write_gifs(
     written(out / "summary.md")
 
 
-def verdicts(step: StepVerdict, pictures: FreeRunVerdict) -> dict[str, Any]:
+def verdicts(step: StepVerdict, pictures: Shown) -> dict[str, Any]:
     """Both statements as ``summary.json`` has them."""
-    shown_steps = pictures.to_dict()["steps"]
-    told = {"reason": pictures.reason, "close_until": close_until(pictures.steps), "steps": shown_steps}
-    return {**step.to_dict(), "pictures": told}
+    return {**step.to_dict(), "pictures": pictures.to_dict()}
 
 
-def write_plots(out: Path, flux: Run, torch: Run, pictures: FreeRunVerdict) -> list[Path]:
+def write_plots(out: Path, flux: Run, torch: Run, pictures: Shown) -> list[Path]:
     """Write ``contact_sheet.png``, ``losses.png`` and, where pictures were compared, ``divergence.png``."""
     titles = (flux.title, torch.title)
     grids = [{record.step: grid_of(record) for record in run.framed} for run in (flux, torch)]
@@ -294,7 +327,7 @@ def _loss_series(run: Run) -> dict[str, tuple[list[int], list[float]]]:
     return series
 
 
-def side_by_side_frames(flux: Run, torch: Run, step: StepVerdict, pictures: FreeRunVerdict) -> list[SideBySideFrame]:
+def side_by_side_frames(flux: Run, torch: Run, step: StepVerdict, pictures: Shown) -> list[SideBySideFrame]:
     """One frame per step that has pictures in either run; at its foot how far they lie apart, and the verdict on the
     first step."""
     left, right = ({record.step: record for record in run.framed} for run in (flux, torch))
@@ -319,7 +352,7 @@ def side_by_side_frames(flux: Run, torch: Run, step: StepVerdict, pictures: Free
     return frames
 
 
-def summary_text(flux: Run, torch: Run, step: StepVerdict, pictures: FreeRunVerdict) -> str:
+def summary_text(flux: Run, torch: Run, step: StepVerdict, pictures: Shown) -> str:
     """The summary for a reader: the verdict on the first step, then the pictures, one row each."""
     against = f" (held to {step.against})" if step.against else ""
     lines = [

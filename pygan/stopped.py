@@ -12,9 +12,7 @@ import numpy as np
 from pygan import environment
 from pygan.data import Dataset
 from pygan.files import write_bytes, write_json
-from pygan.gifs import Run, StepVerdict, verdicts
-from pygan.parity.free_run import FreeRunVerdict
-from pygan.parity.verdicts import NOT_RUN
+from pygan.gifs import Run, Shown, StepVerdict, verdicts
 from pygan.pictures.gif import write_gif
 from pygan.pictures.of_record import grid_of
 from pygan.records import StepRecord
@@ -54,7 +52,7 @@ def write_stopped(
                 trace.write(_slim(record))
     files += [out / "summary.json", out / "summary.md"]
     summary = {
-        **verdicts(step, FreeRunVerdict(NOT_RUN, reason, [])),
+        **verdicts(step, Shown(reason)),
         "stopped": True,
         "steps_done": done,
         "files": [path.name for path in files],

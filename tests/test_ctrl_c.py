@@ -34,7 +34,7 @@ def started() -> Iterator[Callable[[list[str], Path], subprocess.Popen[str]]]:
             start_new_session=True,
         )
         processes.append(process)
-        patience = time.monotonic() + 60
+        patience = time.monotonic() + 600  # on a busy machine
         while not sign.exists():
             if process.poll() is not None or time.monotonic() > patience:
                 process.kill()

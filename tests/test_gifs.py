@@ -20,6 +20,7 @@ from pygan.gifs import Run, StepVerdict, first_step, first_steps, given_trace, m
 from pygan.parity import shipped
 from pygan.parity.sides import Live
 from pygan.parity.verdicts import AGREE, DIFFERS, NOT_RUN
+from pygan.pictures.of_record import grid_of
 from pygan.recipes import config_from_dict
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
 from pygan.recording import record
@@ -240,10 +241,44 @@ def drawn(*gaps: float) -> tuple[Run, Run]:
 )
 def test_pictures_are_close_until_they_first_are_not_and_are_never_judged(gaps, until) -> None:
     found = gifs.pictures_shown(*drawn(*gaps), CONFIG)
-    assert gifs.close_until(found.steps) == until
+    assert (found.close_until, found.unfit) == (until, False)
     told = "no relative difference" if until is None else f"to step {until} their relative difference"
-    assert found.reason == (f"free runs part by rounding; their pictures are shown, not judged: {told} is below 1%")
-    assert found.verdict == NOT_RUN
+    assert found.reason == f"free runs part by rounding; their pictures are shown, not judged: {told} is below 1%"
+    assert {step.verdict for step in found.steps} == {NOT_RUN}
+
+
+def eight_bit(run: Run, change: Callable[[np.ndarray], np.ndarray] = lambda grid: grid) -> Run:
+    """The run as a recording of 8-bit pictures."""
+    framed = [dataclasses.replace(one, pictures={"grid": change(grid_of(one))}) for one in run.records]
+    return dataclasses.replace(run, records=framed)
+
+
+def test_beside_8_bit_pictures_no_rounding_to_8_bits_counts() -> None:
+    """Flat pictures, as untrained networks draw them, are off by a quarter where exact values meet rounded ones."""
+    base, grey = drawn(0.0)[0], np.random.default_rng(0).normal(0, 0.01, (4, 1, 28, 28)).astype(np.float32)
+    run = dataclasses.replace(base, records=[dataclasses.replace(base.records[0], pictures={"values": grey})])
+    found = gifs.pictures_shown(eight_bit(run), run, CONFIG)
+    assert (found.steps[0].relative, found.close_until) == (0.0, 0)
+    assert found.reason.endswith("or no pixel of the recorded 8-bit pictures is off by more than 1 grey level")
+
+    def moved(by: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda grid: np.where(np.arange(grid.size).reshape(grid.shape) % 7, grid, grid + np.uint8(by))
+
+    one, two = (gifs.pictures_shown(eight_bit(run, moved(by)), run, CONFIG) for by in (1, 2))
+    assert one.steps[0].relative > 0.1 and one.close_until == 0, "one grey level is what rounding leaves"
+    assert two.close_until is None
+    nan = dataclasses.replace(run, records=drawn(np.nan)[1].records)
+    assert gifs.pictures_shown(eight_bit(run), nan, CONFIG).unfit
+
+
+def test_pictures_without_a_counterpart_are_left_out() -> None:
+    flux, mine = drawn(0.0, 0.0, 0.0)
+    closing = StepRecord(3, pictures=mine.records[0].pictures)
+    whole = dataclasses.replace(mine, records=[*mine.records, closing])
+    sparse = dataclasses.replace(flux, records=[dataclasses.replace(flux.records[1], pictures={}), flux.records[2]])
+    kept = gifs.paired(whole, sparse)
+    assert [one.step for one in kept.records] == [0, 1, 2] and all(one.loss for one in kept.records)
+    assert [one.step for one in kept.framed] == [2]
 
 
 def test_native_random_numbers_are_no_rounding() -> None:
@@ -265,7 +300,7 @@ def test_a_picture_that_is_not_finite_differs(tmp_path: Path) -> None:
     flux, mine = drawn(0.0, np.nan)
     step = StepVerdict(AGREE, "why")
     found = gifs.pictures_shown(flux, mine, CONFIG)
-    assert (found.verdict, gifs.close_until(found.steps)) == (DIFFERS, 0)
+    assert (found.unfit, found.close_until) == (True, 0)
     assert "step 1: a picture is not finite" in found.reason
     assert [frame.verdict for frame in gifs.side_by_side_frames(flux, mine, step, found)] == ["", DIFFERS]
     gifs.write_gifs(tmp_path, flux, mine, step, found, 5, {})

@@ -140,9 +140,9 @@ def gif(
             answer |= {**facts, "out": out}
             answer |= _leave(out, runs, judged, dataset, fps, facts)
             raise
-    flux_run, torch_run = runs["flux"], runs["torch"]
-    if all(record.step != total for record in flux_run.records):
-        torch_run = gifs.without_closing(torch_run, total)
+    flux_run, torch_run = runs["flux"], gifs.paired(runs["torch"], runs["flux"])
+    if lone := len(runs["torch"].framed) - len(torch_run.framed):
+        say(f"Flux has no pictures at {lone} of the steps at which PyTorch drew some; these are left out.")
     facts = {
         "config": config.to_dict(),
         "data": dataset.facts(),
@@ -158,11 +158,11 @@ def gif(
 
     pictures = gifs.pictures_shown(flux_run, torch_run, config)
     gifs.write_gifs(out, flux_run, torch_run, judged, pictures, fps, facts, written)
-    told = {"reason": pictures.reason, "close_until": gifs.close_until(pictures.steps)}
+    told = {"reason": pictures.reason, "close_until": pictures.close_until}
     answer |= {"verdict": judged.verdict, "reason": judged.reason, "pictures": told}
     console.print()
     _say_both(judged, pictures.reason)
-    if DIFFERS in (judged.verdict, pictures.verdict):
+    if judged.verdict == DIFFERS or pictures.unfit:
         sys.exit(1)
 
 

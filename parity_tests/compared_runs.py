@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pytest
 
@@ -10,11 +12,21 @@ from pygan.data.dataset import published_paths
 from pygan.data.registry import PUBLISHED
 from pygan.draws import Draws
 from pygan.errors import DataError
+from pygan.parity.claims import CORRECTNESS, EVERY
+from pygan.parity.judge import Judged, flat, judge_float64, judge_patterns, kind_sizes, may_cancel
+from pygan.parity.referee import Referee
+from pygan.parity.report import Row
+from pygan.parity.sides import Live, Pair, Recorded, Side, Together
+from pygan.parity.stepping import Stepping
+from pygan.parity.tolerances import FLOAT64_STEP
+from pygan.parity.verdicts import AGREE, DIFFERS
+from pygan.recipes import config_from_dict
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
+from pygan.records import StepRecord
 from pygan.resources import traces_dir
+from pygan.schedule import Schedule
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
-from pygan.schedule import Schedule
 
 
 def config(width: str, dtype: str = "float32", **changes: object) -> FluxTutorialConfig:
@@ -29,8 +41,7 @@ def recorded(name: str) -> Trace:
 
 def torch_like(trace: Trace, kind: type[TorchStack] = TorchStack, **changes: object) -> TorchStack:
     """A torch stack with the config of ``trace`` (and its threads: tiny tensors are slower on two)."""
-    values = {**trace.header.config, **changes}
-    return kind(FluxTutorialConfig.from_dict(values))
+    return kind(config_from_dict({**trace.header.config, **changes}))
 
 
 def load_or_skip(name: str, limit: int | None = None) -> Dataset:
@@ -43,12 +54,80 @@ def load_or_skip(name: str, limit: int | None = None) -> Dataset:
     return load(name, limit=limit)
 
 
-def schedule_of(trace: Trace) -> Schedule:
-    """The batches that the recorded run saw, from the same data (checked by hash). Skips where it is not here."""
+def data_of(trace: Trace) -> Dataset:
+    """The images that the recorded run saw (checked by hash). Skips where they are not here."""
     data = load_or_skip(trace.header.data["name"], trace.header.data["images"])
     assert data.sha256 == trace.header.data["sha256"], "the data is not what the trace was recorded on"
-    stack_config = trace.header.config
-    return Schedule(data.images, stack_config["batch"], Draws(stack_config["seed"]))
+    return data
+
+
+def schedule_of(trace: Trace) -> Schedule:
+    """The batches that the recorded run saw."""
+    return Schedule(data_of(trace).images, trace.header.config["batch"], Draws(trace.header.config["seed"]))
+
+
+def live_like(trace: Trace, kind: type[TorchStack] = TorchStack, **changes: object) -> Live:
+    """A live torch stack that runs as the recorded one did, on the images that it saw."""
+    return Live(torch_like(trace, kind, **changes), data_of(trace), kind)
+
+
+# --- judged steps ------------------------------------------------------------------------------------------------
+
+
+def stepped(candidate: Side, reference: Side, steps: Iterable[int]) -> tuple[Stepping, list[Pair]]:
+    """A teacher-forced pass over ``steps``, with its pairs."""
+    together = Together(candidate, reference)
+    stepping = Stepping(together, Referee(together.follower.config, together.follower.dataset))
+    return stepping, list(stepping.run(list(steps)))
+
+
+def port_against(trace: Trace, kind: type[TorchStack] = TorchStack, most: int = 10**9) -> tuple[Stepping, list[Pair]]:
+    """The port from every recorded state of ``trace``, for at most so many steps."""
+    held = range(min(trace.training_steps, most))
+    return stepped(live_like(trace, kind), Recorded(trace), held)
+
+
+def assert_agree(stepping: Stepping, least: int = 60, twins: bool = True) -> dict[str, Row]:
+    """Every claim about the steps that was judged agrees, over ``least`` tensors of each step and more; by claim.
+
+    ``twins``: must correctness have been judged too?
+    """
+    rows = {row.claim: row for row in stepping.rows()}
+    bad = [
+        f"level {row.level}, {row.claim}: {row.where}; {row.reason}" for row in rows.values() if row.verdict == DIFFERS
+    ]
+    assert not bad, "\n".join([*bad, str(stepping.diagnosis())])
+    assert stepping.diagnosis() is None
+    assert rows[EVERY].compared >= least * stepping.steps
+    if twins and CORRECTNESS in rows:
+        assert rows[CORRECTNESS].verdict == AGREE, rows[CORRECTNESS].reason
+    return rows
+
+
+CANCELLED = 2.0**-48
+"""What cancels to nothing keeps the rounding of its terms: so much of the largest tensor of its family."""
+
+
+def outside(candidate: StepRecord, reference: StepRecord, cancelling: bool = False) -> list[Judged]:
+    """What differs between two Float64 steps from one state. ``cancelling``: leave out what may be rounding of sums
+    that cancel, which a comparison asks the referee about."""
+    pair = Pair(reference.step, {}, candidate, reference)
+    judged = [one for one in (*judge_float64(pair), *judge_patterns(pair)) if not one.ok]
+    if not cancelling:
+        return judged
+    sizes = {family: size * CANCELLED / FLOAT64_STEP for family, size in kind_sizes(flat(reference)).items()}
+    return [one for one in judged if not may_cancel(one.difference, sizes)]
+
+
+def assert_same_step(candidate: StepRecord, reference: StepRecord, least: int = 60) -> None:
+    """Two Float64 steps from one state agree, in at least so many tensors."""
+    assert not (bad := outside(candidate, reference, cancelling=True)), told(bad)
+    assert len(judge_float64(Pair(reference.step, {}, candidate, reference))) >= least
+
+
+def told(bad: Sequence[Judged]) -> str:
+    """The first of ``bad``, a line each."""
+    return "\n".join(str(one) for one in bad[:8])
 
 
 def batches(width: str, count: int) -> list[np.ndarray]:

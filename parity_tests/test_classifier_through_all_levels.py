@@ -8,10 +8,10 @@ import pytest
 from tiny_classifier import TinyClassifierConfig
 
 from pygan.data import load
-from pygan.parity.free_run import AGREE, DIFFERS, NOT_RUN
 from pygan.parity.report import Report
 from pygan.parity.run import ALL_LEVELS, compare_runs
 from pygan.parity.sides import Live, Recorded
+from pygan.parity.verdicts import AGREE, DIFFERS, NOT_RUN
 from pygan.recipes import config_from_dict
 from pygan.stacks import Stack
 from pygan.stacks.torch_stack import TorchStack
@@ -49,7 +49,7 @@ def test_torch_agrees_with_recorded_flux() -> None:
     torch = TorchStack(config_from_dict(trace.header.config))
     data = load(trace.header.data["name"], limit=trace.header.data["images"])
     report = compare_runs(Live(torch, data), Recorded(trace), STEPS)
-    assert_agrees(report, ("native initial weights, dropout and noise of flux",))
+    assert_agrees(report, ("native initial weights, dropout and noise of recorded flux",))
     assert {row.level for row in report.rows if row.verdict == AGREE} == set(ALL_LEVELS) - {9}
 
 

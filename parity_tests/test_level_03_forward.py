@@ -12,8 +12,8 @@ from tiny_classifier import TinyClassifierConfig
 
 from pygan.config import RunConfig
 from pygan.draws import Draws
-from pygan.parity.bands import FLOAT64_RELATIVE
 from pygan.parity.compare import Difference, compare_tensors
+from pygan.parity.tolerances import FLOAT64_STEP
 from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
 from pygan.stacks import Stack
@@ -33,7 +33,7 @@ def taps(candidate: StepRecord, reference: StepRecord) -> list[Difference]:
 
 
 def outside(candidate: StepRecord, reference: StepRecord) -> list[Difference]:
-    return [one for one in taps(candidate, reference) if one.fault or not one.relative <= FLOAT64_RELATIVE]
+    return [one for one in taps(candidate, reference) if one.fault or not one.relative <= FLOAT64_STEP]
 
 
 def assert_layers_agree(candidate: StepRecord, reference: StepRecord, least: int) -> None:

@@ -6,17 +6,15 @@ import json
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from parity_runs import SHORT, pygan, traced  # noqa: F401
+from parity_runs import SHORT, pygan, rewritten, traced  # noqa: F401
 from run_pygan import Pygan, refused
 
 from pygan.parity.report import LEVELS
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.stacks.torch_stack import TorchStack
-from pygan.traces import TraceWriter
 
 # --- agreement ---------------------------------------------------------------------------------------------------
 
@@ -34,16 +32,28 @@ def test_a_stack_agrees_with_itself_and_every_level_is_told(pygan: Pygan) -> Non
     assert "differs" not in out
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_torch_agrees_with_recorded_flux(pygan: Pygan, dtype: str) -> None:
-    code, out, err = pygan("parity", "torch", "recorded", "--dtype", dtype)
+def test_torch_agrees_with_recorded_flux(pygan: Pygan) -> None:
+    code, out, err = pygan("parity", "torch", "recorded", "--levels", "4-8")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == f"torch against flux: flux_tutorial, {dtype}, seed 0"
+    assert lines[0] == "torch against recorded flux: flux_tutorial, float64, seed 0"
     assert lines[-1] == "agree"
     (told,) = [line for line in lines if line.startswith("smallest relative tolerance")]
-    assert 1e-16 < float(told.rpartition(": ")[2]) < (1e-10 if dtype == "float64" else 1e-1)
-    assert any(line.startswith("level 2, ") and "not run; needs the stack live" in line for line in lines)
+    assert 1e-16 < float(told.rpartition(": ")[2]) < 1e-10
+
+
+def test_a_float32_recording_with_a_twin_agrees_and_one_without_ends_with_2(pygan: Pygan, tmp_path: Path) -> None:
+    traced(tmp_path / "with", 1, dtype="float32", twin=("logits", "gradients", "state"))
+    code, out, err = pygan("parity", "torch", "with", "--levels", "4-7")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "agree"
+    traced(tmp_path / "without", 1, dtype="float32")
+    code, out, err = pygan("parity", "torch", "without", "--levels", "4-7")
+    assert (code, err) == (2, "")
+    assert out.splitlines()[-1] == "not run"
+    assert "correctness not run: the recording holds no Float64 step" in out
+    assert "pygan record --twin" in out
+    assert "differs" not in out
 
 
 def test_the_reference_is_a_recording_where_there_is_no_julia_and_the_reason_is_said(
@@ -57,7 +67,7 @@ def test_the_reference_is_a_recording_where_there_is_no_julia_and_the_reason_is_
     code, out, err = pygan("parity", "--steps", 2, "--levels", "4-6")
     assert (code, err) == (0, "")
     assert out.startswith("Flux is replayed from a recording, because no Julia found.")
-    assert "torch against flux" in out
+    assert "torch against recorded flux" in out
     refused(pygan("parity", "torch", "flux"), "no Julia found")
 
 
@@ -65,7 +75,7 @@ def test_a_recorded_run_agrees_with_itself(pygan: Pygan, tmp_path: Path) -> None
     traced(tmp_path / "one run")
     code, out, err = pygan("parity", "one run", "one run", "--levels", "4-6,8,9")
     assert (code, err) == (0, "")
-    assert out.startswith("torch (one run) against torch (one run): ")
+    assert out.startswith("recorded torch (one run) against recorded torch (one run): ")
     assert out.splitlines()[-1] == "agree"
 
 
@@ -73,11 +83,8 @@ def test_two_recordings_need_neither_their_data_nor_a_stack(
     pygan: Pygan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace = traced(tmp_path / "digits")
-    header = replace(trace.header, data={**trace.header.data, "name": "mnist"})
     for name in "ab":
-        with TraceWriter(tmp_path / name, header, initial=trace.initial_state()) as writer:
-            for one in trace:
-                writer.write(one)
+        rewritten(trace, tmp_path / name, lambda one: one, data={**trace.header.data, "name": "mnist"})
     monkeypatch.setattr(TorchStack, "__init__", None)
     code, _, err = pygan("parity", "a", "b")
     assert (code, err) == (0, "")
@@ -94,8 +101,9 @@ def test_only_the_levels_asked_for_are_told(pygan: Pygan, asked: str, levels: se
     assert {row["level"] for row in report["rows"]} == levels
 
 
-def test_every_level_asked_for_has_a_row_and_a_reason_where_it_was_not_run(pygan: Pygan) -> None:
-    code, out, _ = pygan("parity", "torch", "recorded", "--steps", 2, "--levels", "1,3,7", "--json")
+def test_every_level_asked_for_has_a_row_and_a_reason_where_it_was_not_run(pygan: Pygan, tmp_path: Path) -> None:
+    traced(tmp_path / "bare", 1, words=("state",))
+    code, out, _ = pygan("parity", "torch", "bare", "--levels", "1,3,7", "--json")
     assert code == 0
     (report,) = json.loads(out)["reports"]
     assert {row["level"] for row in report["rows"]} == {1, 3, 7}
@@ -170,8 +178,8 @@ def test_full_means_the_published_sizes(pygan: Pygan) -> None:
         (["torch", "recorded", "--step", "300", "--tensor", "loss/generator"], ["holds steps 0 to 20"]),
         (["torch", "recorded", "--step", "1", "--tensor", "loss/nobody"], ["--tensor 'loss/nobody'", "there are"]),
         (["torch", "recorded", "--step", "1"], ["nothing differs at step 1", "--tensor"]),
-        (["torch", "recorded", "--seed", "4"], ["seed"]),
-        (["torch", "recorded", "--seeds", "0-1"], ["seed"]),
+        (["torch", "recorded", "--seed", "4"], ["seed = 4 (0 was recorded)", "pygan record"]),
+        (["torch", "recorded", "--seeds", "3-4"], ["seed = 3 (0 was recorded)"]),
         (["torch", "recorded", "--width", "3", "--steps", "1", "--levels", "8"], ["width"]),
         (["torch", "recorded", "--samples", "100"], ["was recorded on", "images, not 100; leave out --samples"]),
     ],
@@ -187,7 +195,7 @@ def test_a_config_file_that_contradicts_the_recording_is_refused_like_a_flag(pyg
     sides = ("parity", "torch", "recorded", "--steps", "1", "--levels", "8", "--config")
     assert pygan(*sides, "own.toml")[0] == 0
     (tmp_path / "other.toml").write_text(own.replace("seed = 0", "seed = 4"))
-    refused(pygan(*sides, "other.toml"), "seed = 4 (recorded with 0)")
+    refused(pygan(*sides, "other.toml"), "seed = 4 (0 was recorded)")
 
 
 def test_a_gpu_that_is_not_there_is_one_message_and_exit_code_2(pygan: Pygan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,10 +214,7 @@ def test_runs_of_another_config_are_refused_by_field(pygan: Pygan, tmp_path: Pat
 
 def test_runs_on_other_images_are_refused(pygan: Pygan, tmp_path: Path) -> None:
     trace = traced(tmp_path / "a")
-    header = replace(trace.header, data={**trace.header.data, "sha256": "0" * 64})
-    with TraceWriter(tmp_path / "b", header, initial=trace.initial_state()) as writer:
-        for one in trace:
-            writer.write(one)
+    rewritten(trace, tmp_path / "b", lambda one: one, data={**trace.header.data, "sha256": "0" * 64})
     refused(pygan("parity", "torch", "b"), "b was recorded on other images than digits")
     refused(pygan("parity", "a", "b"), "other images")
     traced(tmp_path / "c", images=22)

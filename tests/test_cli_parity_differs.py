@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity_runs import KERNEL, SHORT, a_little, altered, faulty, pygan, replay_of, traced  # noqa: F401
+from parity_runs import (
+    KERNEL,
+    KERNEL_GRADIENT,
+    SHORT,
+    a_little,
+    altered,
+    faulty,  # noqa: F401
+    pygan,  # noqa: F401
+    replay_of,
+    traced,
+)
 from run_pygan import Pygan
 
 # --- differences -------------------------------------------------------------------------------------------------
@@ -16,7 +26,7 @@ from run_pygan import Pygan
 @pytest.mark.parametrize(
     ("step", "kind", "name"),
     [
-        (1, "gradient", KERNEL),
+        (1, "gradient", KERNEL_GRADIENT),
         (0, "state", "buffer/generator.norm2.running_var"),
         (1, "activation", "generator/generator.conv1"),
         (0, "loss", "discriminator"),
@@ -54,7 +64,7 @@ def test_a_value_that_is_not_finite_differs(pygan: Pygan, tmp_path: Path) -> Non
 
 
 def test_a_bug_is_told_from_what_inherits_it(pygan: Pygan, faulty: None) -> None:
-    code, out, _ = pygan("parity", "torch:cpu", "torch", *SHORT, "--levels", "3-7", "--json")
+    code, out, _ = pygan("parity", "torch-faulty", "torch", *SHORT, "--levels", "3-7", "--json")
     assert code == 1
     answer = json.loads(out)
     assert answer["exit_code"] == 1
@@ -76,7 +86,7 @@ LIVE_RUNS = [(), ("--steps", 9), ("--samples", 14), ("--samples", 14, "--steps",
 @pytest.mark.parametrize("flags", LIVE_RUNS, ids=lambda flags: " ".join(map(str, flags)) or "default")
 def test_the_replay_of_two_live_runs_sees_the_same_batch(flags: tuple[object, ...], pygan: Pygan, faulty: None) -> None:
     """Which images there are decides which are in a batch, so the replay must be told."""
-    code, out, _ = pygan("parity", "torch:cpu", "torch", *flags, "--levels", "7")
+    code, out, _ = pygan("parity", "torch-faulty", "torch", *flags, "--levels", "7")
     assert code == 1
     (told,) = [line for line in out.splitlines() if line.startswith("  activation/real/discriminator.conv2")]
     code, again, err = pygan(*replay_of(out))
@@ -86,10 +96,12 @@ def test_the_replay_of_two_live_runs_sees_the_same_batch(flags: tuple[object, ..
 
 
 def test_a_spot_shows_the_worst_elements_in_both_layouts(pygan: Pygan) -> None:
-    code, out, err = pygan("parity", "torch", "recorded", "--step", 3, "--tensor", "gradient/generator.dense.weight")
+    code, out, err = pygan(
+        "parity", "torch", "recorded", "--step", 3, "--tensor", "gradient/generator/generator.dense.weight"
+    )
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "step 3: gradient/generator.dense.weight (392, 5)"
+    assert lines[0] == "step 3: gradient/generator/generator.dense.weight (392, 5)"
     rows = [[cell.strip() for cell in line.split("│")] for line in lines if line.count("│") == 4]
     assert len(rows) == 5
     for place, flux, mine, theirs, gap in rows:

@@ -49,7 +49,8 @@ def test_this_test_would_see_torch() -> None:
 @pytest.mark.parametrize(
     "module",
     ["pygan", "pygan.config", "pygan.recipes", "pygan.stacks", "pygan.stacks.choose", "pygan.stacks.flux_stack",
-     "pygan.training", "pygan.traces", "pygan.parity.compare", "pygan.data", "pygan.cli", "pygan.capture"],
+     "pygan.training", "pygan.traces", "pygan.recording", "pygan.schedule", "pygan.parity.compare",
+     "pygan.parity.sides", "pygan.data", "pygan.cli", "pygan.capture"],
 )  # fmt: skip
 def test_importing_loads_neither_torch_nor_julia(module: str) -> None:
     assert loaded(f"import {module}") == "LOADED"
@@ -111,7 +112,7 @@ def test_a_stack_knows_no_other_stack(root: Path) -> None:
     assert starters == ["pygan.stacks.flux_worker"]
 
 
-@pytest.mark.parametrize("name", ["compare", "bands", "free_run"])
+@pytest.mark.parametrize("name", ["compare", "tolerances", "verdicts", "claims", "free_run"])
 def test_what_judges_knows_no_recipe_and_no_stack(root: Path, name: str) -> None:
     names = imported(modules(root)[f"pygan.parity.{name}"])
     assert not reaches(names, ("pygan.recipes", "pygan.stacks", "torch"))

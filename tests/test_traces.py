@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from pygan import recording, traces
 from pygan.errors import OutputError, TraceError
@@ -35,8 +36,12 @@ def full_record(step: int) -> StepRecord:
         mode={"real/discriminator.drop1": np.array(True), "sample/generator.norm1": np.array(False)},
         kink={"real/discriminator.leaky1": random.standard_normal(1)},
         order=("activation/real/discriminator.conv1", "logits/real", "loss/discriminator"),
-        gradient={"generator.dense.weight": random.standard_normal((4, 3)).T},
+        gradient={"generator/generator.dense.weight": random.standard_normal((4, 3)).T},
         pattern={f"fake/discriminator.leaky{i}": random.random(shape) > 0.5 for i, shape in enumerate(shapes)},
+        flip={"fake/discriminator.leaky0": np.array([[0, 1], [2, 3]]), "none": np.empty((0, 4), np.int64)},
+        buffer={"generator/generator.norm1.running_mean": random.standard_normal(5)},
+        updated={"net/first/parameter/net.dense.weight": random.standard_normal((3, 4))},
+        digest={"pattern/fake/discriminator.leaky0": random.integers(0, 256, 32, np.uint8)},
         state={"parameter/generator.dense.weight": random.standard_normal((3, 4)), "step": np.array(step, np.int64)},
         pictures={"grid": random.integers(0, 255, (5, 7), np.uint8), "values": random.standard_normal((4, 1, 2, 2))},
         sketch={"state/parameter/generator.dense.weight": random.standard_normal(17)},
@@ -45,7 +50,8 @@ def full_record(step: int) -> StepRecord:
 
 def written(folder: Path, count: int = 4, initial: dict[str, np.ndarray] | None = None) -> list[StepRecord]:
     records = [full_record(step) for step in range(count)]
-    with TraceWriter(folder, HEADER, initial) as writer:
+    before = None if initial is None else StepRecord(-1, state=initial)
+    with TraceWriter(folder, HEADER, before) as writer:
         for record in records:
             writer.write(record)
     return records
@@ -59,6 +65,7 @@ def check_equal(got: StepRecord, expected: StepRecord, same_arrays: Callable) ->
 
 def test_the_example_has_every_kind_of_part() -> None:
     assert all(getattr(full_record(0), kind) for kind in KINDS)
+    assert len(KINDS) == 15
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 1 << 20])
@@ -82,9 +89,64 @@ def test_patterns_are_stored_as_packed_bits(tmp_path: Path) -> None:
     pattern = np.array([True] + [False] * 8 + [True])
     with TraceWriter(tmp_path / "t", HEADER) as writer:
         writer.write(StepRecord(step=0, pattern={"p": pattern}))
-    from safetensors.numpy import load_file
-
     assert load_file(tmp_path / "t" / "chunk-000000.safetensors")["0/pattern/p"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_a_steps_twin_comes_back_beside_it_and_is_no_step_of_its_own(
+    tmp_path: Path, monkeypatch, chunk_bytes: int, same_arrays
+) -> None:
+    monkeypatch.setattr(traces, "CHUNK_BYTES", chunk_bytes)
+    twins = {0: full_record(10), 2: full_record(12)}
+    with TraceWriter(tmp_path / "t", HEADER, StepRecord(-1, state={"step": np.array(0)})) as writer:
+        for step in range(3):
+            writer.write(full_record(step), replace(twins[step], step=step) if step in twins else None)
+    trace = Trace(tmp_path / "t")
+    assert (trace.steps, len(trace), [one.step for one in trace]) == ([0, 1, 2], 3, [0, 1, 2])
+    for step in range(3):
+        check_equal(trace.record(step), full_record(step), same_arrays)
+        twin = trace.twin(step)
+        assert (twin is not None) == (step in twins)
+        if twin is not None:
+            check_equal(twin, replace(twins[step], step=step), same_arrays)
+    assert trace.training_steps == 3
+    assert trace.twin(3) is None
+
+
+def test_tensors_with_equal_bytes_are_stored_once_and_come_back_each_in_its_shape(tmp_path: Path, same_arrays) -> None:
+    whole = np.arange(240.0)
+    record = StepRecord(
+        0,
+        activation={"a/net.one": whole, "a/net.flatten": whole.reshape(12, 20), "b/net.one": whole + 1},
+        state={"parameter/x": whole.copy(), "parameter/narrow": whole.view(np.int64), "parameter/small": np.ones(3)},
+        buffer={"a/net.small": np.ones(3)},
+        pattern={"a/net.relu": np.ones(4000, bool), "b/net.relu": np.ones((40, 100), bool)},
+    )
+    with TraceWriter(tmp_path / "t", HEADER) as writer:
+        writer.write(record)
+        writer.write(replace(record, step=1))
+    stored = load_file(tmp_path / "t" / "chunk-000000.safetensors")
+    first = {name for name in stored if name.startswith("0/")}
+    assert first == {
+        "0/activation/a/net.one", "0/activation/b/net.one", "0/state/parameter/narrow", "0/state/parameter/small",
+        "0/buffer/a/net.small", "0/pattern/a/net.relu",
+    }  # fmt: skip
+    assert len(stored) == 2 * len(first), "each step is whole by itself"
+    for step in range(2):
+        same_arrays(Trace(tmp_path / "t").record(step).to_arrays(), record.to_arrays())
+
+
+def test_digests_of_the_initial_state_are_no_state(tmp_path: Path, same_arrays) -> None:
+    digest = {"state/parameter/x": np.arange(32, dtype=np.uint8)}
+    with TraceWriter(tmp_path / "t", HEADER, StepRecord(-1, digest=digest)) as writer:
+        writer.write(full_record(0))
+    trace = Trace(tmp_path / "t")
+    initial = trace.initial()
+    assert initial is not None
+    same_arrays(initial.digest, digest)
+    assert initial.state == trace.initial_state() == {}
+    with pytest.raises(TraceError, match="stores no full state before step 0"):
+        trace.state_before(0)
 
 
 def test_the_initial_state_is_the_one_before_the_first_step(tmp_path: Path, same_arrays) -> None:
@@ -107,11 +169,12 @@ def test_a_state_that_was_not_stored_is_an_error(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "t", HEADER) as writer:
         writer.write(StepRecord(step=0, loss={"d": np.array(1.0)}))
     trace = Trace(tmp_path / "t")
-    with pytest.raises(TraceError, match="stores no full state before step 1"):
-        trace.state_before(1)
-    for ask in (lambda: trace.state_before(0), trace.initial_state, lambda: trace.state_before(7)):
-        with pytest.raises(TraceError, match="holds steps 0 to 0, not"):
-            ask()
+    for step in (0, 1, 7):
+        with pytest.raises(TraceError, match=f"stores no full state before step {step}"):
+            trace.state_before(step)
+    with pytest.raises(TraceError, match="holds steps 0 to 0, not initial"):
+        trace.initial_state()
+    assert trace.initial() is None
 
 
 def test_a_missing_step_is_an_error_that_says_what_there_is(tmp_path: Path) -> None:
@@ -121,8 +184,9 @@ def test_a_missing_step_is_an_error_that_says_what_there_is(tmp_path: Path) -> N
     written(tmp_path / "none", 0)
     with pytest.raises(TraceError, match="holds no steps, not 0"):
         Trace(tmp_path / "none").record(0)
-    with pytest.raises(TraceError, match="holds no steps"):
+    with pytest.raises(TraceError, match="stores no full state before step 0"):
         Trace(tmp_path / "none").state_before(0)
+    assert Trace(tmp_path / "none").twin(0) is None
 
 
 def test_a_writer_stopped_by_an_exception_leaves_all_records_so_far(tmp_path: Path, same_arrays) -> None:
@@ -202,10 +266,10 @@ def test_a_chunk_that_is_a_folder_is_an_error(tmp_path: Path, name: str) -> None
         Trace(folder).record(0)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None])
+@pytest.mark.parametrize("schema", [0, 1, 3, "2", None])
 def test_another_schema_is_an_error_that_names_both(tmp_path: Path, schema: object) -> None:
     folder = with_index(tmp_path / "t", lambda index: index.update(schema=schema))
-    with pytest.raises(TraceError, match=rf"has schema {schema}; this pygan reads trace schema 1"):
+    with pytest.raises(TraceError, match=rf"has schema {schema}; this pygan reads trace schema 2"):
         Trace(folder)
 
 
@@ -224,6 +288,15 @@ def test_an_index_without_a_field_is_an_error_that_names_it(tmp_path: Path, fiel
         lambda index: index["chunks"][0].pop("file"),
         lambda index: index["chunks"][0].pop("steps"),
         lambda index: index["chunks"][0].update(steps=["first"]),
+        lambda index: index["chunks"][0].update(steps=["-1"]),
+        lambda index: index["chunks"][0].update(steps=["1.0"]),
+        lambda index: index["chunks"][0].update(steps=["00"]),
+        lambda index: index["chunks"][0].update(steps=["float64:"]),
+        lambda index: index["chunks"][0].update(steps=["float64:x"]),
+        lambda index: index["chunks"][0].update(steps=["float32:0"]),
+        lambda index: index["chunks"][0].update(steps=["float64:float64:0"]),
+        lambda index: index["chunks"][0].update(steps=["0", 1]),
+        lambda index: index["chunks"][0].update(steps=7),
     ],
 )
 def test_a_malformed_list_of_chunks_is_an_error(tmp_path: Path, change: Callable[[dict], object]) -> None:
@@ -271,10 +344,11 @@ def test_a_recorded_run_is_the_run_that_was_seen_live(tmp_path: Path, narrow, di
     assert trace.header.config == narrow.to_dict()
     assert trace.header.data == {"name": "digits", "images": 22, "sha256": digits.sha256}
     assert trace.header.command == "pygan record"
-    assert [list(record.pictures) for record in trace] == [["values"], [], ["grid"], [], ["grid"]]
+    assert [list(record.pictures) for record in trace] == [["grid", "values"], [], ["grid"], [], ["grid"]]
     for live, stored in zip(kept, trace, strict=True):
         check_equal(replace(stored, pictures={}), replace(live, pictures={}), same_arrays)
-    assert np.array_equal(trace.record(2).pictures["grid"], grid(kept[2].pictures["values"], 2))
+    for step in (0, 2):
+        assert np.array_equal(trace.record(step).pictures["grid"], grid(kept[step].pictures["values"], 2))
     same_arrays(trace.initial_state(), TorchStack(narrow).state())
 
     replayed = TorchStack(narrow)

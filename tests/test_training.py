@@ -13,9 +13,10 @@ from pygan.draws import Draws
 from pygan.recipes.adam import OptimisersAdam
 from pygan.recipes.dropout import Dropout
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
+from pygan.schedule import Schedule
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import widen
-from pygan.training import Schedule, fixed_latent, total_steps, train
+from pygan.training import fixed_latent, total_steps, train
 
 
 def numbered_images(count: int) -> np.ndarray:

@@ -14,6 +14,13 @@ from torch.nn import functional as F
 
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import State
+from pygan.traces import Trace
+
+FUNCTION, ROUNDING, UNOBSERVABLE = "function", "rounding", "unobservable"
+"""What a fault changes: what is computed, or only how Float32 rounds it; or nothing that a recording could show."""
+PARTIAL, EPOCH, PICTURES = "the partial batch", "the second epoch", "pictures"
+"""Where a fault shows first, if that is no fixed step: the recording's own first batch that is not full, the first step
+of its second epoch, its first grid of pictures."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +35,47 @@ class Planted:
 
 @dataclass(frozen=True)
 class Fault:
-    """One bug: ``names`` are the causes that name it right; ``plant`` draws place and strength and puts it in."""
+    """One bug: ``names`` are the causes that name it right; ``plant`` draws place and strength and puts it in.
+
+    ``shows`` is where it shows first, a step (from 0) or a word; ``kind`` is ``function`` or ``rounding``.
+    """
 
     name: str
     names: tuple[str, ...]
     what: str
     plant: Callable[[TorchStack, Generator], Planted] = field(repr=False)
-    first_step: int = 0
+    shows: int | str = 0
+    kind: str = FUNCTION
 
     def __str__(self) -> str:
         return self.name
 
+    def first_step(self, trace: Trace) -> int | None:
+        """The first step of ``trace`` that shows it; None where none does."""
+        config, images = trace.header.config, trace.header.data["images"]
+        epoch = -(-images // config["batch"])
+        if self.kind == ROUNDING and config["dtype"] == "float64":
+            return None
+        if self.shows == PICTURES:
+            return next((one.step for one in trace if {"grid", "values"} <= one.pictures.keys() and one.state), None)
+        partial = epoch - 1 if images % config["batch"] else trace.training_steps
+        step = {PARTIAL: partial, EPOCH: epoch}.get(self.shows, self.shows)  # type: ignore[call-overload]
+        return int(step) if step < trace.training_steps else None
 
-def catalogue(faults: list[Fault], *names: str, first_step: int = 0) -> Callable[[Any], Any]:
+    def kind_in(self, trace: Trace) -> str:
+        """What it changes that ``trace`` could show."""
+        return UNOBSERVABLE if self.first_step(trace) is None else self.kind
+
+
+def catalogue(faults: list[Fault], *names: str, shows: int | str = 0, kind: str = FUNCTION) -> Callable[[Any], Any]:
     """Decorator: the function becomes a :class:`Fault` of the list, its docstring says what the fault is.
 
-    ``names`` are the right causes; ``first_step`` is the step (from 0) before which nothing can be seen of it.
+    ``names`` are the right causes; ``shows`` and ``kind``: as the fault has them.
     """
 
     def add(plant: Callable[[TorchStack, Generator], Planted]) -> Callable[[TorchStack, Generator], Planted]:
         name, what = plant.__name__.replace("_", " "), (plant.__doc__ or "").strip()
-        faults.append(Fault(name, names, what, plant, first_step))
+        faults.append(Fault(name, names, what, plant, shows, kind))
         return plant
 
     return add
@@ -139,6 +166,10 @@ class Context:
     def loss(self, network: str, value: Tensor) -> Tensor:
         """The loss of ``network`` in place of the right ``value``."""
         return value
+
+
+OVERRIDDEN = ("step", "batch_hashes", "grid")
+"""Methods of a stack that a fault may put something in the place of."""
 
 
 def through(stack: TorchStack, context: Callable[[Any, Tensor], Context]) -> None:

@@ -14,8 +14,10 @@ from planted.julia_faults import FAULTS, JuliaFault
 from planted.paths import TRACES
 from planted.torch_faults import chance, clean, data
 from pygan import recording
-from pygan.parity.locate import FULL_CAPTURE, Diagnosis, diagnose
-from pygan.parity.sides import Live, Recorded, Together
+from pygan.parity.locate import FULL_CAPTURE
+from pygan.parity.report import Report
+from pygan.parity.run import compare_runs
+from pygan.parity.sides import Live, Recorded
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.stacks.flux_stack import FluxStack
 from pygan.traces import Trace
@@ -50,9 +52,9 @@ def record(fault: JuliaFault, seed: int, folder: Path) -> str:
     return words
 
 
-def search(trace: Trace) -> Diagnosis | None:
-    """Compare a recorded faulty Flux run with clean torch."""
-    return diagnose(Together(Recorded(trace), Live(torch_like(trace), data())), trace.steps)
+def compare(trace: Trace) -> Report:
+    """A recorded faulty Flux run against clean torch, as ``pygan parity recorded torch`` compares them."""
+    return compare_runs(Recorded(trace), Live(torch_like(trace), data()))
 
 
 def main() -> None:

@@ -347,7 +347,7 @@ def constant_in_the_wrong_width(stack: TorchStack, rng: Generator) -> Planted:
 def layer_in_float32(stack: TorchStack, rng: Generator) -> Planted:
     """One layer of a Float64 run rounds its output to Float32."""
     path, layer = pick(rng, layers(stack, *CONVOLUTIONS, nn.Linear, *NORMS, nn.Tanh))
-    rewire(layer, lambda own, x: own(x).float().double())
+    rewire(layer, lambda own, x: own(x).float().to(x.dtype))
     return Planted(path)
 
 

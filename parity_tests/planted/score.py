@@ -1,40 +1,58 @@
 """The score: every planted bug, where it was put, where it was caught and what it was called.
 
-``python -m planted.score`` (inside ``parity_tests``) plants all torch faults anew for every seed and replays the
-recorded Julia faults; ``--live N`` also runs the Julia faults on real Flux with N other seeds, and both kinds of clean
-runs; ``--out FILE`` stores the numbers.
+``python -m planted.score`` (inside ``parity_tests``) plants all torch faults anew for every seed, compares each as a
+user's port is compared (``pygan parity torch recorded``) with recordings of both dtypes, and replays the recorded Julia
+faults; ``--live N`` also runs the Julia faults on real Flux with N other seeds, and clean runs; ``--out FILE`` stores
+the numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from planted import clean_runs, julia_runs, torch_faults
 from planted.clean_runs import Clean
-from planted.fault import Fault
+from planted.fault import FUNCTION, ROUNDING, UNOBSERVABLE, Fault
 from planted.julia_faults import FAULTS as JULIA_FAULTS
 from planted.julia_faults import JuliaFault
+from planted.places import right_place
+from planted.torch_faults import NARROW32, NARROW64, TINY
 from pygan import environment
 from pygan.files import write_json
-from pygan.parity.locate import Diagnosis
+from pygan.parity.causes.names import CAUSES
+from pygan.parity.evidence import UNKNOWN as UNKNOWN_CAUSE
+from pygan.parity.report import Report
+from pygan.parity.run import ALL_LEVELS
+from pygan.parity.verdicts import DIFFERS
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 
-RIGHT, UNKNOWN, WRONG, MISSED = "named right", "unknown cause", "WRONG NAME", "MISSED"
+RIGHT, PLACED, ELSEWHERE, WRONG = "named right", "unknown, right place", "unknown, elsewhere", "WRONG NAME"
+MISSED, UNSEEN, ALARM = "MISSED", "not observable", "SEEN WHERE NOTHING SHOWS"
+CAUGHT = (RIGHT, PLACED, ELSEWHERE, WRONG)
+VERDICTS = (*CAUGHT, MISSED, UNSEEN, ALARM)
+RECORDINGS = (TINY, NARROW64, NARROW32)
+ONE_STEP = (1, 2, 3, 4, 5, 6, 7)
+"""Levels that need no free run."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One planted bug and what became of it. ``step`` and ``key`` are where it was caught."""
+    """One planted bug and what became of it. ``step`` and ``key`` are where it was caught; ``kind`` is what it changes
+    that the recording could show."""
 
     side: str
+    recording: str
+    dtype: str
     fault: str
+    kind: str
     seed: int
     place: str
     strength: str
@@ -45,28 +63,46 @@ class Row:
     detail: str = ""
 
     def __str__(self) -> str:
-        where = f"step {self.step} {self.key}" if self.step is not None else ""
+        where = f"step {self.step} {self.key}" if self.step is not None else self.key
         planted = f"{self.place} {self.strength}".strip()
-        return f"{self.verdict:13} {self.side:5} {self.fault:40} {planted:44} {self.cause:30} {where}"
+        what = f"{self.side:5} {self.dtype} {self.kind:12} {self.fault:40} {planted:44}"
+        return f"{self.verdict:20} {what} {self.cause:32} {where}".rstrip()
 
 
-def row(side: str, fault: Fault | JuliaFault, seed: int, place: str, strength: str, found: Diagnosis | None) -> Row:
+def row(
+    side: str, trace: Trace, fault: Fault | JuliaFault, kind: str, seed: int, place: str, strength: str, report: Report
+) -> Row:
     """The row of one comparison."""
-    if found is None:
-        return Row(side, fault.name, seed, place, strength, MISSED)
-    name = found.cause.name
-    verdict = RIGHT if name in fault.names else UNKNOWN if name == UNKNOWN else WRONG
-    return Row(side, fault.name, seed, place, strength, verdict, found.step, found.key, name, found.cause.detail)
+    about = (side, trace.folder.name, trace.header.config["dtype"], fault.name, kind, seed, place, strength)
+    if report.verdict != DIFFERS:
+        return Row(*about, UNSEEN if kind == UNOBSERVABLE else MISSED)
+    found = report.diagnosis
+    if found is not None:
+        told = (found.step, found.key, found.cause.name, found.cause.detail)
+    else:
+        first = next(one for one in report.rows if one.verdict == DIFFERS)
+        told = (None, f"level {first.level}, {first.claim}: {first.where or first.reason}", UNKNOWN_CAUSE.name, "")
+    name = told[2]
+    verdict = RIGHT if name in fault.names else WRONG
+    if name == UNKNOWN_CAUSE.name:
+        verdict = PLACED if right_place(place, told[1]) else ELSEWHERE
+    return Row(*about, ALARM if kind == UNOBSERVABLE else verdict, *told)
 
 
 def torch_rows(
-    seeds: Iterable[int], faults: Sequence[Fault] = torch_faults.FAULTS, kind: type[TorchStack] = TorchStack
+    seeds: Iterable[int],
+    faults: Sequence[Fault] = torch_faults.FAULTS,
+    kind: type[TorchStack] = TorchStack,
+    recording: str = TINY,
+    levels: Collection[int] = ALL_LEVELS,
+    steps: int | None = None,
 ) -> Iterator[Row]:
-    """Every torch fault, planted anew for every seed in a stack of ``kind``, against recorded Flux."""
+    """Torch faults, planted anew for every seed in a stack of ``kind``, against the ``recording`` of Flux."""
+    trace = torch_faults.clean(recording)
     for fault in faults:
         for seed in seeds:
-            planted, found = torch_faults.search(fault, seed, kind)
-            yield row("torch", fault, seed, planted.place, planted.strength, found)
+            planted, report = torch_faults.compare(fault, seed, kind, recording, levels, steps)
+            yield row("torch", trace, fault, fault.kind_in(trace), seed, planted.place, planted.strength, report)
 
 
 def recorded_rows(faults: Sequence[JuliaFault] = JULIA_FAULTS) -> Iterator[Row]:
@@ -74,8 +110,7 @@ def recorded_rows(faults: Sequence[JuliaFault] = JULIA_FAULTS) -> Iterator[Row]:
     for fault in faults:
         if fault.recorded:
             trace = Trace(julia_runs.folder_of(fault))
-            words = trace.header.command.partition("# ")[2]
-            yield row("julia", fault, julia_runs.RECORDED_SEED, words, "", julia_runs.search(trace))
+            yield julia_row(fault, julia_runs.RECORDED_SEED, trace.header.command.partition("# ")[2], trace)
 
 
 def live_rows(seeds: Iterable[int], faults: Sequence[JuliaFault] = JULIA_FAULTS) -> Iterator[Row]:
@@ -84,48 +119,54 @@ def live_rows(seeds: Iterable[int], faults: Sequence[JuliaFault] = JULIA_FAULTS)
         for seed in seeds:
             with TemporaryDirectory() as folder:
                 words = julia_runs.record(fault, seed, Path(folder))
-                yield row("julia", fault, seed, words, "", julia_runs.search(Trace(folder)))
+                yield julia_row(fault, seed, words, Trace(folder))
 
 
-def run(seeds: Iterable[int] = range(2)) -> list[Row]:
-    """What needs no Julia: all torch faults over ``seeds`` and the recorded Julia faults."""
-    return [*torch_rows(seeds), *recorded_rows()]
+def julia_row(fault: JuliaFault, seed: int, words: str, trace: Trace) -> Row:
+    """The row of a trace of faulty Flux; its place is the first of the ``words``."""
+    place, _, strength = words.partition(" ")
+    return row("julia", trace, fault, FUNCTION, seed, place, strength, julia_runs.compare(trace))
 
 
 def totals(rows: Iterable[Row]) -> dict[str, int]:
-    """Counts by verdict, and of everything planted."""
+    """Counts by verdict, of everything planted, and of what was caught."""
     counts = Counter(one.verdict for one in rows)
-    return {"planted": sum(counts.values())} | {verdict: counts[verdict] for verdict in (RIGHT, UNKNOWN, WRONG, MISSED)}
+    caught = sum(counts[verdict] for verdict in CAUGHT)
+    return {"planted": sum(counts.values()), "caught": caught} | {verdict: counts[verdict] for verdict in VERDICTS}
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Totals of both sides in a line each."""
+    """Totals of both sides by dtype and by what the faults change, in a line each."""
     lines = []
-    for side in ("torch", "julia"):
-        mine = [one for one in rows if one.side == side]
+    for side, dtype in sorted({(one.side, one.dtype) for one in rows}, reverse=True):
+        mine = [one for one in rows if (one.side, one.dtype) == (side, dtype)]
+        kinds = Counter(one.kind for one in mine)
         counts = totals(mine)
+        words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        changed = ", ".join(f"{kinds[kind]} {kind}" for kind in (FUNCTION, ROUNDING, UNOBSERVABLE) if kinds[kind])
         faults = len({one.fault for one in mine})
-        words = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if verdict != "planted")
-        lines.append(f"{side}: {faults} faults, planted {counts['planted']} times: {words}")
+        lines.append(
+            f"{side}, {dtype}: {faults} faults, planted {counts['planted']} times ({changed}), "
+            f"caught {counts['caught']}: {words}"
+        )
     return "\n".join(lines)
-
-
-def table(rows: Sequence[Row]) -> str:
-    """All rows, and the totals."""
-    return "\n".join([*map(str, rows), summary(rows)])
 
 
 def document(rows: Sequence[Row], clean: Sequence[Clean]) -> dict[str, Any]:
     """The numbers for JSON: totals, every fault with its verdicts, and all clean runs of a kind together."""
     what = {("torch", one.name): one.what for one in torch_faults.FAULTS}
     what |= {("julia", one.name): one.what for one in JULIA_FAULTS}
-    by_side = {side: [one for one in rows if one.side == side] for side in ("torch", "julia")}
+    by_side = {
+        f"{side}, {dtype}": [one for one in rows if (one.side, one.dtype) == (side, dtype)]
+        for side, dtype in sorted({(one.side, one.dtype) for one in rows}, reverse=True)
+    }
     faults = [
         {
             "side": side,
             "fault": name,
             "what": what[side, name],
             **totals(mine := [one for one in rows if (one.side, one.fault) == (side, name)]),
+            "kinds": {one.dtype: one.kind for one in mine},
             "causes": dict(Counter(one.cause for one in mine)),
             "steps": sorted({one.step for one in mine if one.step is not None}),
             "places": sorted({f"{one.place} {one.strength}".strip() for one in mine})[:5],
@@ -142,29 +183,40 @@ def document(rows: Sequence[Row], clean: Sequence[Clean]) -> dict[str, Any]:
     }
     return {
         "environment": environment.describe(),
-        "totals": {side: {"faults": len({one.fault for one in r}), **totals(r)} for side, r in by_side.items()},
+        "totals": {name: {"faults": len({one.fault for one in r}), **totals(r)} for name, r in by_side.items()},
         "clean": kinds,
         "faults": faults,
     }
 
 
+def names_nothing_unheard_of() -> list[str]:
+    """Names of causes in the catalogues that no report can give."""
+    named = {name for fault in (*torch_faults.FAULTS, *JULIA_FAULTS) for name in fault.names}
+    return sorted(named - CAUSES.keys())
+
+
 def main() -> None:
     """Print the score and store it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="planted anew so many times on the torch side")
-    parser.add_argument("--live", type=int, default=0, help="so many times on real Flux, and the clean runs")
+    parser.add_argument("--seeds", type=int, default=2, help="planted anew so many times in each recording")
+    parser.add_argument("--live", type=int, default=0, help="so many times on real Flux, and clean runs with it")
+    parser.add_argument("--only", nargs="*", default=[], help="faults whose names hold one of these words")
+    parser.add_argument("--recordings", nargs="*", help="against these recordings only")
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     chosen = parser.parse_args()
     rows: list[Row] = []
     first = julia_runs.RECORDED_SEED + 1
-    for one in (*torch_rows(range(chosen.seeds)), *recorded_rows(), *live_rows(range(first, first + chosen.live))):
+    faults = [one for one in torch_faults.FAULTS if not chosen.only or any(word in one.name for word in chosen.only)]
+    names = chosen.recordings or RECORDINGS
+    planted = (one for name in names for one in torch_rows(range(chosen.seeds), faults, recording=name))
+    julia = chain(recorded_rows(), live_rows(range(first, first + chosen.live)))
+    for one in planted if chosen.only or chosen.recordings else chain(planted, julia):
         print(one, flush=True)
         rows.append(one)
     print(summary(rows))
     clean: list[Clean] = []
     if chosen.live:
-        flux = (done for dtype in ("float64", "float32") for done in clean_runs.flux_runs(range(20), dtype))
-        for done in (*flux, *clean_runs.torch_runs()):
+        for done in (one for dtype in ("float64", "float32") for one in clean_runs.flux_runs(range(20), dtype)):
             print(done, flush=True)
             clean.append(done)
     if chosen.out:

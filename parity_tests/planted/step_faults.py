@@ -10,7 +10,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
-from planted.fault import Context, Fault, Planted, catalogue, pick, through
+from planted.fault import PARTIAL, Context, Fault, Planted, catalogue, pick, through
 from pygan.draws import Draws
 from pygan.stacks.torch_stack import TorchStack
 
@@ -137,7 +137,7 @@ def pictures_transposed(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(f"{call}/discriminator")
 
 
-@catalogue(FAULTS, "last batch wrong", first_step=2)
+@catalogue(FAULTS, "last batch wrong", shows=PARTIAL)
 def noise_as_wide_as_the_last_batch(stack: TorchStack, rng: Generator) -> Planted:
     """In the last, partial batch the noise is as wide as the batch, not as wide as all others."""
 
@@ -150,7 +150,7 @@ def noise_as_wide_as_the_last_batch(stack: TorchStack, rng: Generator) -> Plante
     return Planted("sample/generator")
 
 
-@catalogue(FAULTS, "loss scaled", "last batch wrong", first_step=2)
+@catalogue(FAULTS, "loss scaled", "last batch wrong", shows=PARTIAL)
 def last_batch_weighed_as_a_full_one(stack: TorchStack, rng: Generator) -> Planted:
     """The mean over the last, partial batch divides by the size of a full one."""
     size = stack.config.batch
@@ -250,7 +250,7 @@ def gradient_blocked_inside(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(f"generator.{path}")
 
 
-@catalogue(FAULTS, "gradients not reset", first_step=1)
+@catalogue(FAULTS, "gradients not reset", "carried over from earlier steps", shows=1)
 def gradients_not_reset(stack: TorchStack, rng: Generator) -> Planted:
     """A network's gradients are added to those of the steps before: nothing shows at the first step."""
     network = pick(rng, TERMS.keys())

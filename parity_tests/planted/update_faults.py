@@ -43,7 +43,8 @@ class Update:
         m.mul_(b1).add_(g * (1 - b1))
         v.mul_(b2).add_(g * g * (1 - b2))
         c1, c2 = self.corrections(*(1 - power).tolist(), b1, b2)
-        x.sub_(group["lr"] * (m / c1) / self.root(v / c2, group["eps"]) + self.decay(x, group["lr"]))
+        moved = self.moment(m / c1, g, power, b1) / self.root(v / c2, group["eps"])
+        x.sub_(group["lr"] * moved + self.decay(x, group["lr"]))
         power.mul_(torch.tensor([b1, b2], dtype=x.dtype))
 
     def gradient(self, x: Tensor, g: Tensor) -> Tensor:
@@ -53,6 +54,10 @@ class Update:
     def corrections(self, c1: float, c2: float, b1: float, b2: float) -> tuple[float, float]:
         """What the moments are divided by."""
         return c1, c2
+
+    def moment(self, m: Tensor, g: Tensor, power: Tensor, b1: float) -> Tensor:
+        """The step before it is divided."""
+        return m
 
     def root(self, v: Tensor, eps: float) -> Tensor:
         """What the step is divided by."""
@@ -113,7 +118,7 @@ def betas_swapped(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(name)
 
 
-@catalogue(FAULTS, "learning rate", first_step=1)
+@catalogue(FAULTS, "learning rate", shows=1)
 def learning_rate_decays(stack: TorchStack, rng: Generator) -> Planted:
     """A network's learning rate is 0.5 to 0.99 of the published one from the second step on."""
     name, optimiser = pick(rng, stack.optimisers)
@@ -153,7 +158,7 @@ def no_bias_correction(stack: TorchStack, rng: Generator) -> Planted:
     return updates_by(stack, rng, Uncorrected())
 
 
-@catalogue(FAULTS, "stale beta powers", first_step=1)
+@catalogue(FAULTS, "stale beta powers", shows=1)
 def bias_correction_of_the_first_step(stack: TorchStack, rng: Generator) -> Planted:
     """A network's bias correction stays that of the first step, where nothing can be seen of it."""
 
@@ -201,6 +206,21 @@ def weight_decay_apart(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(updates_by(stack, rng, Decayed()).place, f"{size:.1e}")
 
 
+@catalogue(FAULTS, "weight decay", "weight decay in the gradient", shows=1)
+def weight_decay_on_biases_only(stack: TorchStack, rng: Generator) -> Planted:
+    """A network's gradients carry 1e-3 to 1e-1 of the biases, which start at zero: the weights have none."""
+    name, optimiser = pick(rng, stack.optimisers)
+    size = float(10 ** rng.uniform(-3, -1))
+    biases = {id(x) for path, x in stack.networks[name].named_parameters() if path.endswith("bias")}
+
+    class Decayed(Update):
+        def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+            return g + size * x if id(x) in biases else g
+
+    optimiser._update = Decayed()
+    return Planted(name, f"{size:.1e}")
+
+
 @catalogue(FAULTS, "gradient clipped")
 def gradient_clipped(stack: TorchStack, rng: Generator) -> Planted:
     """A network's gradients are clipped to half their own largest value before the update."""
@@ -211,6 +231,61 @@ def gradient_clipped(stack: TorchStack, rng: Generator) -> Planted:
             return g.clamp(-top, top)
 
     return updates_by(stack, rng, Clipped())
+
+
+# --- other rules -------------------------------------------------------------------------------------------------
+
+
+@catalogue(FAULTS, "other optimiser", "carried over from earlier steps", shows=1)
+def amsgrad(stack: TorchStack, rng: Generator) -> Planted:
+    """A network's Adam has ``amsgrad=True``: the largest second moment so far lives outside the state."""
+
+    class Amsgrad(Update):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tops: dict[int, Tensor] = {}
+
+        def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+            self.at = id(x)
+            return g
+
+        def corrections(self, c1: float, c2: float, b1: float, b2: float) -> tuple[float, float]:
+            self.c2 = c2
+            return c1, c2
+
+        def root(self, v: Tensor, eps: float) -> Tensor:
+            top = self.tops[self.at] = torch.maximum(self.tops.get(self.at, v * self.c2), v * self.c2)
+            return super().root(top / self.c2, eps)
+
+    return updates_by(stack, rng, Amsgrad())
+
+
+@catalogue(FAULTS, "other optimiser")
+def nadam(stack: TorchStack, rng: Generator) -> Planted:
+    """A network is trained by NAdam."""
+
+    class Nadam(Update):
+        def moment(self, m: Tensor, g: Tensor, power: Tensor, b1: float) -> Tensor:
+            now = float(power[0])
+            return b1 * m * (1 - now) / (1 - now * b1) + (1 - b1) * g / (1 - now)
+
+    return updates_by(stack, rng, Nadam())
+
+
+@catalogue(FAULTS, "other optimiser")
+def rmsprop(stack: TorchStack, rng: Generator) -> Planted:
+    """A network is trained by RMSprop: no first moment, no corrections; the state's slots for them stay."""
+
+    class RMSprop(Update):
+        def __call__(self, x: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+            beta, v = group["betas"][1], state["exp_avg_sq"]
+            v.mul_(beta).add_(g * g * (1 - beta))
+            x.sub_(group["lr"] * g / (v.sqrt() + group["eps"]))
+
+    return updates_by(stack, rng, RMSprop())
+
+
+# --- steps left out, done twice, done otherwise ------------------------------------------------------------------
 
 
 @catalogue(FAULTS, "sign of the update")

@@ -10,21 +10,21 @@ from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.schedule import Schedule
 
-CAPTURE = ("logits", "gradients", "sketches", "patterns")
+CAPTURE = ("logits", "gradients", "patterns", "state")
 """What a row's first step must show for a verdict."""
 
 
-class Batches:
+class Batches(Schedule):
     """The first ``images`` images of each batch of a run."""
 
     def __init__(self, dataset: Dataset, config: Any, images: int) -> None:
-        self._schedule = Schedule(dataset.images, config.batch, Draws(config.seed))
-        self._images = images
+        super().__init__(dataset.images, config.batch, Draws(config.seed))
+        self.__dict__["_first"] = images  # a schedule is frozen
 
-    def __getitem__(self, step: int) -> np.ndarray:
-        """Those of ``step``: ``(images, 1, H, W)`` Float32 in [-1, 1]."""
-        return np.ascontiguousarray(self._schedule[step][: self._images])
+    def indices(self, step: int) -> np.ndarray:
+        """Image numbers of ``step``."""
+        return super().indices(step)[: self.__dict__["_first"]]
 
     def first(self, count: int) -> list[np.ndarray]:
-        """Those of the first ``count`` steps."""
+        """The batches of the first ``count`` steps."""
         return [self[step] for step in range(count)]

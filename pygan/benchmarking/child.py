@@ -76,8 +76,7 @@ def answer(runner: Runner, request: Mapping[str, Any]) -> dict[str, Any]:
         case "facts":
             return runner.facts()
         case "first_step":
-            reference = request["reference"]
-            runner.first_step(Path(request["folder"]), Path(reference) if reference else None)
+            runner.first_step(Path(request["folder"]), None)  # as it trains: nothing is imposed on a judged step
             return {}
         case "steps":
             return runner.steps(request["count"])

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from pygan.benchmarking.process import child_environment
-from pygan.parity.bands import EARLY_LOSS
+from pygan.parity.tolerances import FREE_FACTOR
 
 AGREE, DIFFERS, NOT_RUN = "agree", "differs", "not run"
 NATIVE = "agrees with injected draws; native law tested"
 STEPS = 4
-"""Steps of a sample at most: the timed losses are held to the band of the first 4 free steps."""
-LOSS_BAND = 2 * EARLY_LOSS.absolute
-"""Largest difference of a step's two losses, summed, between keyed rows: that of each loss, twice."""
+"""Steps of a sample at most: free Float32 runs stay together in the first few only."""
+LOSS_BAND = FREE_FACTOR * 16 * 2.0**-24
+"""Relative difference of a free step's loss between keyed rows. Two Float32 runs, as two Float64 ones, may part by
+``FREE_FACTOR`` times what rounding leaves in one result: here sixteen roundings, four in each image's loss and twelve
+in a pairwise sum over up to 4,096 images. Steps that leave out an update or take another batch are outside."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,20 @@ class Verdict:
 
 
 def judged(trace: Path, images: int, cores: int) -> Verdict:
-    """The judge's verdict on the first step in ``trace``, from a process of its own (it loads torch)."""
-    command = [sys.executable, "-m", "pygan.benchmarking.judge", str(trace), str(images), str(cores)]
+    """The judge's verdict on the first step in ``trace``."""
+    return judged_rows([trace], images, cores)[0]
+
+
+def judged_rows(traces: Sequence[Path], images: int, cores: int) -> list[Verdict]:
+    """The judge's verdicts on first steps, from a process of its own (it loads torch). Rows of one configuration are
+    best judged together: most of the work is the referee's, and is done once."""
+    command = [sys.executable, "-m", "pygan.benchmarking.judge", str(images), str(cores), *map(str, traces)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(cores), check=False)
-    try:
-        said = json.loads(done.stdout.splitlines()[-1])
-        return Verdict(said["verdict"], said["reason"])
-    except (IndexError, KeyError, ValueError):
-        words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        return Verdict(NOT_RUN, f"the judge failed: {words[0]}")
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"verdict"')]
+    words = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]
+    failed = Verdict(NOT_RUN, f"the judge failed: {words[0]}")
+    said = [Verdict(line["verdict"], line["reason"]) for line in lines]
+    return [*said, *[failed] * (len(traces) - len(said))]
 
 
 def timed_losses(
@@ -60,10 +67,17 @@ def timed_losses(
         return float("inf"), ["a timed step's loss is not finite"]
     if reference is None:
         return 0.0, []
-    worst = float(np.abs(values - np.asarray(reference)[: values.shape[1]]).max())
-    if worst > LOSS_BAND:
-        return worst, [f"a timed step's loss is {worst:.1e} from {reference_name}'s, {LOSS_BAND:.1e} allowed"]
+    right = np.asarray(reference, np.float64)[: values.shape[1]]
+    gaps = np.abs(values - right)
+    worst, allowed = float(gaps.max()), _band(right)
+    if (gaps > allowed).any():
+        return worst, [f"a timed step's loss is {worst:.1e} from {reference_name}'s, {allowed.min():.1e} allowed"]
     return worst, []
+
+
+def _band(losses: np.ndarray) -> np.ndarray:
+    """What losses may be off by: those below 1 are made of logits of order 1."""
+    return np.asarray(LOSS_BAND * np.maximum(np.abs(losses), 1.0))
 
 
 UNITS = {"bf16": 2.0**-8, "tf32": 2.0**-11}
@@ -73,7 +87,8 @@ UNITS = {"bf16": 2.0**-8, "tf32": 2.0**-11}
 def as_judged(losses: Sequence[float], judged_loss: float, precision: str) -> list[str]:
     """Faults of the first timed losses against those of the step that was judged, which may have run in another form
     (layer by layer, or without a graph)."""
-    worst, allowed = max(abs(value - judged_loss) for value in losses), UNITS.get(precision, LOSS_BAND)
+    worst = max(abs(value - judged_loss) for value in losses)
+    allowed = UNITS.get(precision, float(_band(np.array(judged_loss))))
     if worst <= allowed:
         return []
     return [f"the first timed step's loss is {worst:.1e} from that of the step that was judged, {allowed:.1e} allowed"]

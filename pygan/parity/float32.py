@@ -7,18 +7,19 @@ values is held to the noise of that one operation. Nothing is imposed on a judge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pygan.parity.compare import Difference, compare_arrays, norm
-from pygan.parity.judge import Judged, common, flat, relative
+from pygan.parity.judge import Judged, common, flat
 from pygan.parity.referee import Levels, Referee, distance, root_mean_square
 from pygan.parity.rounding import ELEMENTWISE, UNIT
 from pygan.parity.sides import Live, Pair, Together, words_of
 from pygan.parity.tolerances import (
     ENSEMBLE_FACTOR,
+    FLOAT64_OVER_FLOAT32,
     KINK_FACTOR,
     LOCAL_FACTOR,
     REFERENCE_CAP,
@@ -53,6 +54,74 @@ class Rounded:
             yield from rows
 
 
+class RefereeStep:
+    """The referee's step from one state, how far rounding moves it, and every judgement of one run that needs no other.
+
+    ``capture``: what the referee's own step (``truth``) is to record.
+    """
+
+    def __init__(self, referee: Referee, number: int, before: State, capture: Sequence[str] = TRUTH) -> None:
+        self._referee, self._number, self._before, self._capture = referee, number, before, capture
+        self.truth, self.levels = referee.measured(number, before, capture)
+        ends = [word for word in capture if word not in ("patterns", "layers", "layer_sketches")]
+        shaken, self._kink_noise = referee.shaken(number, before, self.truth, self.levels, ends)
+        self._ensemble = root_mean_square(shaken, self.truth.to_arrays())
+
+    def carrying(self, record: StepRecord, who: str = "") -> tuple[StepRecord, list[Judged]]:
+        """The referee's step with the on/off pattern of ``record``, and the units that are not as in ``truth``."""
+        patterns = patterns_of(record, self.truth)
+        places = {key: np.argwhere(patterns[key] != self.truth.pattern[key]) for key in patterns}
+        places = {key: where for key, where in places.items() if len(where)}
+        if not places:
+            return self.truth, []
+        right = self._referee.step(self._number, self._before, self._capture, impose=patterns, look=places)
+        return right, [
+            _flip(f"{key}{who}", where, right.kink[key], self._kink_noise[key]) for key, where in places.items()
+        ]
+
+    def moves(self, key: str) -> bool:
+        """Is ``kind/name`` held to the referee from the state before the step?"""
+        return key.startswith(END_TO_END) and key in self._ensemble
+
+    def noise(self, key: str, right: np.ndarray) -> float:
+        """How far rounding moves ``kind/name``, at least by the rounding of that one result, ``right``."""
+        level = max(self.levels.level(key) or 0.0, _loss_level(key, self.truth), UNIT * norm(right))
+        return max(self._ensemble[key], level)
+
+    def float64_noise(self) -> dict[str, float]:
+        """Norm of what Float64 rounding leaves in each tensor: that of Float32, scaled down."""
+        return {
+            key: FLOAT64_OVER_FLOAT32 * max(value, self.levels.level(key) or 0.0)
+            for key, value in self._ensemble.items()
+        }
+
+    def judge(self, record: StepRecord) -> list[Judged]:
+        """One run by itself: its flipped units, its tensors from the state before the step, its updates."""
+        right, found = self.carrying(record)
+        mine, theirs = common(record, right)
+        wide = {key: value.astype(np.float64) if value.dtype == np.float32 else value for key, value in mine.items()}
+        for difference in compare_arrays(wide, theirs):
+            key = difference.key
+            if difference.fault or key == "state/step":
+                found.append(Judged(difference, difference.relative, 0.0, "equal"))
+            elif self.moves(key):
+                found.append(_weighed(difference, difference.absolute, None, self.noise(key, theirs[key]), theirs[key]))
+        return [*found, *self.updates(record)]
+
+    def updates(self, record: StepRecord) -> list[Judged]:
+        """A run's updates from its own gradients, where gradients and states are there in full."""
+        if not record.gradient or not record.state:
+            return []
+        right, levels = self._referee.updated(self._before, record.gradient, self.truth.order)
+        arrays = flat(record, ("state", "updated"))
+        reason = "an update from the run's own gradient"
+        return [
+            _alone(key, arrays[key], value, levels[key], reason)
+            for key, value in right.items()
+            if key in arrays and arrays[key].shape == value.shape
+        ]
+
+
 class Float32Judge:
     """Judges Float32 steps of two sides by one referee."""
 
@@ -79,48 +148,28 @@ class Float32Judge:
 
     def judge(self, pair: Pair, rules: Mapping[str, str] | None = None) -> Rounded:
         """Everything that can be said of one step of both runs."""
-        truth, levels = self._referee.measured(pair.step, pair.before, TRUTH)
-        shaken, kink_noise = self._referee.shaken(pair.step, pair.before, truth, levels)
+        step = RefereeStep(self._referee, pair.step, pair.before)
         found = Rounded()
-        own_truth = []
+        rights = []
         for role, record in (("candidate", pair.candidate), ("reference", pair.reference)):
-            patterns = patterns_of(record, truth)
-            places = {key: np.argwhere(patterns[key] != truth.pattern[key]) for key in patterns}
-            places = {key: where for key, where in places.items() if len(where)}
-            right = truth
-            if places:
-                right = self._referee.step(pair.step, pair.before, TRUTH, impose=patterns, look=places)
-                found.flips += [
-                    _flip(f"{key} ({role})", where, right.kink[key], kink_noise[key]) for key, where in places.items()
-                ]
-            own_truth.append(_tensors(right))
-        ensemble = root_mean_square(shaken, _tensors(truth))
+            right, flips = step.carrying(record, f" ({role})")
+            rights.append(_tensors(right))
+            found.flips += flips
         mine, theirs = common(pair.candidate, pair.reference)
         for difference in compare_arrays(mine, theirs, rules):
             key = difference.key.removeprefix("sketch/")
             if difference.fault or difference.key == "state/step":
                 found.ensemble.append(Judged(difference, difference.relative, 0.0, "equal"))
-            elif key.startswith(END_TO_END) and key in ensemble:
-                rights = [tensors[key] for tensors in own_truth]
-                both = zip((mine, theirs), rights, strict=True)
+            elif step.moves(key):
+                truths = [tensors[key] for tensors in rights]
+                both = zip((mine, theirs), truths, strict=True)
                 own, other = (_gap(side[difference.key], right, difference.key) for side, right in both)
-                level = max(levels.level(key) or 0.0, _loss_level(key, truth), UNIT * norm(rights[0]))
-                found.ensemble.append(_weighed(difference, own, other, max(ensemble[key], level), rights[0]))
-        self._updates(pair, truth, found)
-        self._alone(pair, truth, levels, found)
-        return found
-
-    def _updates(self, pair: Pair, truth: StepRecord, found: Rounded) -> None:
-        """Each side's updates from its own gradients, where gradients and states are there in full."""
+                found.ensemble.append(_weighed(difference, own, other, step.noise(key, truths[0]), truths[0]))
         for side, record in ((self._together.candidate, pair.candidate), (self._together.reference, pair.reference)):
-            if not record.gradient or not record.state:
-                continue
-            right, levels = self._referee.updated(pair.before, record.gradient, truth.order)
-            arrays = flat(record, ("state", "updated"))
-            rows = found.updates.setdefault(side.title, [])
-            for key, value in right.items():
-                if key in arrays and arrays[key].shape == value.shape:
-                    rows.append(_alone(key, arrays[key], value, levels[key], "an update from the run's own gradient"))
+            if record.gradient and record.state:
+                found.updates.setdefault(side.title, []).extend(step.updates(record))
+        self._alone(pair, step.truth, step.levels, found)
+        return found
 
     def _alone(self, pair: Pair, truth: StepRecord, levels: Levels, found: Rounded) -> None:
         """Each live torch side once more, every operation fed the referee's values."""
@@ -173,18 +222,16 @@ def _loss_level(key: str, truth: StepRecord) -> float:
     return float(UNIT * (ELEMENTWISE + most**0.5) * (value + largest))
 
 
-def _weighed(difference: Difference, own: float, other: float, noise: float, truth: np.ndarray) -> Judged:
-    """Both distances from the referee against what the ensemble admits."""
-    if other > REFERENCE_CAP * noise:
-        reason = (
-            f"the reference's own distance from the referee; the ensemble's {relative(noise, truth):.0e} admits no more"
-        )
-        return Judged(
-            difference, relative(other, truth), relative(REFERENCE_CAP * noise, truth), reason, relative(other, truth)
-        )
-    allowed = max(ENSEMBLE_FACTOR * noise, min(REFERENCE_FACTOR * other, REFERENCE_CAP * noise))
-    reason = f"distance from the referee; shaken referee steps are {relative(noise, truth):.0e} from it"
-    return Judged(difference, relative(own, truth), relative(allowed, truth), reason, relative(other, truth))
+def _weighed(difference: Difference, own: float, other: float | None, noise: float, truth: np.ndarray) -> Judged:
+    """Both distances from the referee, or that of a run without a reference, against what the ensemble admits."""
+    size = norm(truth) or 1.0  # of a zero all numbers are absolute
+    error = None if other is None else other / size
+    if other is not None and other > REFERENCE_CAP * noise:
+        reason = f"the reference's own distance from the referee; the ensemble's {noise / size:.0e} admits no more"
+        return Judged(difference, other / size, REFERENCE_CAP * noise / size, reason, error)
+    allowed = max(ENSEMBLE_FACTOR * noise, min(REFERENCE_FACTOR * (other or 0.0), REFERENCE_CAP * noise))
+    reason = f"distance from the referee; shaken referee steps are {noise / size:.0e} from it"
+    return Judged(difference, own / size, allowed / size, reason, error)
 
 
 def _alone(key: str, value: np.ndarray, truth: np.ndarray, level: float, reason: str) -> Judged:

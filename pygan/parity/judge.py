@@ -10,7 +10,7 @@ import numpy as np
 from pygan.files import sha256
 from pygan.parity.compare import Difference, compare_arrays, norm
 from pygan.parity.sides import Pair
-from pygan.parity.tolerances import ENSEMBLE_FACTOR, FLOAT64_STEP
+from pygan.parity.tolerances import ENSEMBLE_FACTOR, FLOAT64_CANCELLED, FLOAT64_STEP
 from pygan.records import StepRecord
 
 KINDS = ("activation", "logits", "loss", "activation_gradient", "gradient", "updated", "buffer", "state", "sketch")
@@ -104,7 +104,15 @@ def kind_sizes(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def may_cancel(difference: Difference, sizes: Mapping[str, float]) -> bool:
     """Is a difference so small beside other tensors of its family that it may be what rounding leaves of a sum?"""
-    return not difference.fault and difference.absolute <= FLOAT64_STEP * sizes[_family(difference.key)]
+    if difference.fault:
+        return False
+    family, size = _family(difference.key), sizes[_family(difference.key)]
+    if family == "parameter":  # Adam makes a whole step of a gradient that is nothing but rounding
+        return difference.absolute <= FLOAT64_STEP * size
+    if family == "exp_avg_sq":  # of a product of a gradient and its error
+        own = difference.absolute / difference.relative if difference.relative > 0 else 0.0
+        size = 2 * (size * max(own, difference.absolute)) ** 0.5
+    return difference.absolute <= FLOAT64_CANCELLED * size
 
 
 def _family(key: str) -> str:

@@ -10,6 +10,10 @@ FLOAT64_STEP = 1e-11
 """Relative norm of the difference of two Float64 steps from one state: a hundred times below the smallest slip that
 has a name (a constant off by one Float32 unit moves results by 1e-8), ten thousand units above rounding."""
 
+FLOAT64_CANCELLED = 1e-13
+"""Only a difference that is smaller beside the largest tensor of its family (gradients, second moments, ...) may be
+what rounding leaves of a sum that cancels, and is held to that: a thousand units in the last place of that tensor."""
+
 FLOAT64_OVER_FLOAT32 = 2.0**-29
 """Unit roundoff of Float64 over that of Float32: rounding noise of one, scaled, is that of the other."""
 

@@ -17,6 +17,12 @@ NAN = float("nan")
 PATHS = ("one.a.weight", "one.a.bias", "two.b.weight")
 
 
+def by_update(path: str) -> str:
+    """The name of a parameter's gradient: the first network is updated as ``one/real``."""
+    network = path.partition(".")[0]
+    return f"{'one/real' if network == 'one' else network}/{path}"
+
+
 def state(move: float = 0.0, **changes: np.ndarray) -> dict[str, np.ndarray]:
     tensors = {f"parameter/{path}": np.full((3, 2), 1 + move, np.float32) for path in PATHS}
     return tensors | {"buffer/one.n.running_mean": np.zeros(2), "step": np.array(1)} | changes
@@ -32,7 +38,7 @@ def run(steps: int = 3) -> list[StepRecord]:
         StepRecord(
             step,
             loss={"one": np.array(1.0 - 0.1 * step), "two": np.array(2.0 + step)},
-            gradient={path: np.full((3, 2), 0.5) for path in PATHS},
+            gradient={by_update(path): np.full((3, 2), 0.5) for path in PATHS},
             state=state(0.1 * (step + 1)),
             pictures={"values": draw(step)},
         )
@@ -82,8 +88,20 @@ def test_a_network_that_never_got_a_gradient_is_never_updated() -> None:
     assert verdicts(stuck) == {"one": TRAINED, "two": NEVER_UPDATED}
 
 
+def test_several_updates_of_a_network_in_a_step_are_one_step_of_it() -> None:
+    """A tensor that gets its gradient in one of them is not without."""
+
+    def twice(one: StepRecord) -> StepRecord:
+        more = {f"one/fake/{path}": np.zeros((3, 2)) for path in PATHS if path.startswith("one")}
+        return replace(one, gradient={**one.gradient, **more})
+
+    assert told(each(twice)) == []
+    assert verdicts(each(twice)) == {"one": TRAINED, "two": TRAINED}
+    assert "a gradient in 3 of 3 steps" in str(learning_gate(each(twice), state())[0])
+
+
 def test_a_gradient_of_zeros_is_no_gradient() -> None:
-    zeros = each(lambda one: replace(one, gradient={**one.gradient, "two.b.weight": np.zeros((3, 2))}))
+    zeros = each(lambda one: replace(one, gradient={**one.gradient, by_update("two.b.weight"): np.zeros((3, 2))}))
     assert told(zeros) == [
         "two partly updated: 1 of 1 tensors moved, by 0.3 of their size; a gradient in 0 of 3 steps recorded; "
         "without gradient: two.b.weight"
@@ -106,7 +124,7 @@ def test_one_tensor_that_does_not_move_is_named() -> None:
 @pytest.mark.parametrize("kind", ["gradient", "state"])
 def test_a_value_that_is_not_finite_is_named(kind: str) -> None:
     records = run()
-    key = "one.a.bias" if kind == "gradient" else "parameter/one.a.bias"
+    key = by_update("one.a.bias") if kind == "gradient" else "parameter/one.a.bias"
     broken = getattr(records[-1], kind)[key].copy()
     broken[2, 1] = NAN
     records[-1] = replace(records[-1], **{kind: {**getattr(records[-1], kind), key: broken}})

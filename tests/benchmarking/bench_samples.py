@@ -9,7 +9,7 @@ from pygan.benchmarking.rows import ROWS, Row
 from pygan.benchmarking.verdicts import Verdict
 
 LOSSES = [2.08, 2.07, 2.06, 2.05]
-GOOD = Verdict("agree", "first step within the committed bands")
+GOOD = Verdict("agree", "first step: within rounding of the Float64 referee")
 
 
 def facts(row: Row, cores: int = 2, **changes: Any) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def first_step(
     return made.step(Batches(load("digits"), config, images or config.batch)[0], Draws(config.seed), CAPTURE, impose)
 
 
-def stored(record: StepRecord, config: FluxTutorialConfig, folder: Path, stack: str = "torch", **facts: Any) -> Path:
-    """The trace of a row."""
-    header = Header(stack, config.to_dict(), {"name": "digits", "images": 60000, "sha256": ""}, facts, "test")
+def stored(record: StepRecord, config: FluxTutorialConfig, folder: Path, of: str = "torch", **facts: Any) -> Path:
+    """The trace of a row of a stack, with the ``facts`` of its environment."""
+    header = Header(of, config.to_dict(), {"name": "digits", "images": 60000, "sha256": ""}, facts, "test")
     with TraceWriter(folder, header) as trace:
         trace.write(record)
     return folder

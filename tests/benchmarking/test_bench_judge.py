@@ -11,9 +11,9 @@ import pytest
 from judged_rows import by_distance, first_step, in_tf32, referee_step, stored, with_other_sign
 
 from pygan.benchmarking import judge as judging
-from pygan.benchmarking.judge import judge, main
+from pygan.benchmarking.judge import Judge, judge, main
 from pygan.benchmarking.judge_inputs import recorded_like
-from pygan.benchmarking.verdicts import judged
+from pygan.benchmarking.verdicts import judged, judged_rows
 from pygan.data import load
 from pygan.parity import shipped
 from pygan.parity.float32 import RefereeStep
@@ -34,6 +34,12 @@ SMALLER = {"digits": 62}
 def first(narrow: FluxTutorialConfig) -> StepRecord:
     """The narrow recipe's first step in torch."""
     return first_step(narrow)
+
+
+@pytest.fixture(scope="module")
+def one_judge() -> Judge:
+    """It takes the referee's steps once for all rows of one configuration."""
+    return Judge(8, 1)
 
 
 # --- right rows --------------------------------------------------------------------------------------------------
@@ -156,9 +162,9 @@ def a_step_too_many(record: StepRecord) -> StepRecord:
     ],
 )
 def test_a_changed_record_differs(
-    plant: Change, words: str, first: StepRecord, narrow: FluxTutorialConfig, tmp_path: Path
+    plant: Change, words: str, first: StepRecord, narrow: FluxTutorialConfig, one_judge: Judge, tmp_path: Path
 ) -> None:
-    verdict = judge(stored(plant(first), narrow, tmp_path / "row"), 8, 1)
+    verdict = one_judge(Trace(stored(plant(first), narrow, tmp_path / "row")))
     assert verdict.verdict == "differs"
     assert words in verdict.reason
 
@@ -169,10 +175,10 @@ def test_a_changed_record_differs(
 )
 @pytest.mark.parametrize("stack", [TorchStack, FastTorchStack])
 def test_a_step_of_other_numbers_differs(
-    stack: type[TorchStack], change: dict[str, float], narrow: FluxTutorialConfig, tmp_path: Path
+    stack: type[TorchStack], change: dict[str, float], narrow: FluxTutorialConfig, one_judge: Judge, tmp_path: Path
 ) -> None:
     record = first_step(narrow.replace(**change), stack)
-    assert judge(stored(record, narrow, tmp_path / "row"), 8, 1).verdict == "differs"
+    assert one_judge(Trace(stored(record, narrow, tmp_path / "row"))).verdict == "differs"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -268,14 +274,17 @@ def test_a_torch_row_at_the_published_size_agrees_with_flux(stack: type[TorchSta
 def test_the_judge_is_a_process_of_its_own_and_its_failure_is_no_verdict(
     first: StepRecord, narrow: FluxTutorialConfig, tmp_path: Path
 ) -> None:
-    good = judged(stored(first, narrow, tmp_path / "row"), 8, 1)
-    assert good.shows_time, good.reason
-    bad = judged(tmp_path / "nothing", 8, 1)
-    assert bad.verdict == "not run"
-    assert "is not a trace" in bad.reason
+    good, bad = stored(first, narrow, tmp_path / "good"), stored(other_loss(first), narrow, tmp_path / "bad")
+    found = judged_rows([good, tmp_path / "nothing", bad], 8, 1)
+    assert [one.verdict for one in found] == ["agree", "not run", "differs"]
+    assert "is not a trace" in found[1].reason
+    failed = judged(good, 0, 1)
+    assert failed.verdict == "not run"
+    assert "the judge failed" in failed.reason
 
 
 def test_exit_codes_of_the_judge(first: StepRecord, narrow: FluxTutorialConfig, tmp_path: Path) -> None:
-    assert main([str(stored(first, narrow, tmp_path / "row")), "8", "1"]) == 0
-    assert main([str(stored(other_loss(first), narrow, tmp_path / "bad")), "8", "1"]) == 1
-    assert main([str(tmp_path / "nothing"), "8", "1"]) == 2
+    good, bad = stored(first, narrow, tmp_path / "good"), stored(other_loss(first), narrow, tmp_path / "bad")
+    assert main(["8", "1", str(good)]) == 0
+    assert main(["8", "1", str(good), str(bad)]) == 1
+    assert main(["8", "1", str(tmp_path / "nothing"), str(good)]) == 2

@@ -46,6 +46,6 @@ def test_its_first_step_agrees_also_on_a_partial_batch(
 ) -> None:
     tuned.ask("configure", config=narrow.to_dict(), images=images, phases=False)
     tuned.ask("changes", changes=list(TUNED))
-    tuned.ask("first_step", folder=str(tmp_path / "first.trace"), reference="")
+    tuned.ask("first_step", folder=str(tmp_path / "first.trace"))
     verdict = judged(tmp_path / "first.trace", images, CORES)
     assert verdict.shows_time, verdict.reason

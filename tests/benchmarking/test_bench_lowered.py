@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from judged_rows import first_step, stored
 
 from pygan.benchmarking.batches import CAPTURE, Batches
 from pygan.benchmarking.judge import UNITS, judge
+from pygan.benchmarking.verdicts import Verdict
 from pygan.data import load
 from pygan.draws import Draws
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.records import StepRecord
 from pygan.stacks.fast.stack import FastTorchStack
-from pygan.stacks.torch_stack import TorchStack
-from pygan.traces import Header, TraceWriter
 
 CONFIG = FluxTutorialConfig(width=8, latent_dim=20, batch=32, threads=1)
 
@@ -29,32 +29,29 @@ def in_bf16() -> StepRecord:
     return stack.step(Batches(load("digits"), CONFIG, 32)[0], Draws(0), CAPTURE)
 
 
-def stored(record: StepRecord, folder: Path, precision: str) -> Path:
-    environment = {"stack": {"precision": precision}} if precision else {"stack": "flux"}
-    header = Header("torch", CONFIG.to_dict(), {"name": "digits", "images": 60000, "sha256": ""}, environment, "test")
-    with TraceWriter(folder / "row", header) as trace:
-        trace.write(record)
-    return folder / "row"
+def verdict_on(record: StepRecord, folder: Path, precision: str) -> Verdict:
+    """The judge's, of a row of that precision; of a Flux row, which states none, where it is empty."""
+    described = {"precision": precision} if precision else "flux"
+    return judge(stored(record, CONFIG, folder / f"row {precision}", stack=described), 32, 1)
 
 
 def test_a_bf16_step_agrees_as_one_of_bf16_and_not_as_one_of_float32(in_bf16: StepRecord, tmp_path: Path) -> None:
-    verdict = judge(stored(in_bf16, tmp_path, "bf16"), 32, 1)
+    verdict = verdict_on(in_bf16, tmp_path, "bf16")
     assert verdict.shows_time, verdict.reason
     assert "4 units of bf16" in verdict.reason and "no Float32 step" in verdict.reason
-    (tmp_path / "other").mkdir()
-    assert not judge(stored(in_bf16, tmp_path / "other", ""), 32, 1).shows_time
+    assert verdict_on(in_bf16, tmp_path, "").verdict == "differs"
 
 
 def test_it_really_computes_in_bf16(in_bf16: StepRecord) -> None:
-    plain = TorchStack(CONFIG).step(Batches(load("digits"), CONFIG, 32)[0], Draws(0), CAPTURE)
-    key = "generator.conv2.weight"
+    plain = first_step(CONFIG)
+    key = "generator/generator.conv2.weight"
     error = np.linalg.norm(in_bf16.gradient[key] - plain.gradient[key]) / np.linalg.norm(plain.gradient[key])
     assert error > 0.1 * UNITS["bf16"]
 
 
 @pytest.mark.parametrize("fault", ["gradient", "loss", "logits", "missing", "patterns"])
 def test_a_wrong_step_is_refused_in_bf16_too(fault: str, in_bf16: StepRecord, tmp_path: Path) -> None:
-    key = "generator.conv1.weight"
+    key = "generator/generator.conv1.weight"
     gradient, loss, logits = in_bf16.gradient, in_bf16.loss, in_bf16.logits
     wrong = {
         "gradient": lambda: replace(in_bf16, gradient={**gradient, key: gradient[key] * np.float32(1.05)}),
@@ -65,7 +62,7 @@ def test_a_wrong_step_is_refused_in_bf16_too(fault: str, in_bf16: StepRecord, tm
             in_bf16, pattern={**in_bf16.pattern, (one := "generator/generator.relu2"): ~in_bf16.pattern[one]}
         ),
     }
-    assert not judge(stored(wrong[fault](), tmp_path, "bf16"), 32, 1).shows_time
+    assert verdict_on(wrong[fault](), tmp_path, "bf16").verdict == "differs"
 
 
 def test_only_float32_runs_can_be_lowered() -> None:

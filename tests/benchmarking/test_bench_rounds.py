@@ -201,7 +201,7 @@ def test_a_stopped_process_can_be_closed(fake: RowProcess) -> None:
         os.kill(fake.pid, 0)
 
 
-def test_settings_stay_where_a_band_was_measured() -> None:
+def test_settings_stay_within_the_first_steps() -> None:
     with pytest.raises(ConfigError, match=r"steps a sample = 5: 1 \.\. 4"):
         Settings(steps=5)
     with pytest.raises(ConfigError, match="rounds = 0"):

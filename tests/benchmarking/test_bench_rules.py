@@ -1,16 +1,23 @@
 """The rules of a fair benchmark: whatever is wrong with a row or group is refused or marked, and shows no time."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from bench_samples import GOOD, LOSSES, facts, group, measured, quiet, report, samples
 
+from pygan.benchmarking.batches import Batches
 from pygan.benchmarking.groups import IDLE_SHARE
 from pygan.benchmarking.native_law import faults as law_faults
 from pygan.benchmarking.rows import ROWS, chosen, mislabelled, unequal
-from pygan.benchmarking.verdicts import LOSS_BAND, Verdict, timed_losses
+from pygan.benchmarking.verdicts import LOSS_BAND, STEPS, Verdict, as_judged, timed_losses
+from pygan.data import load
+from pygan.draws import Draws
 from pygan.errors import ConfigError
+from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
+from pygan.stacks.fast.stack import FastTorchStack
+from pygan.stacks.torch_stack import TorchStack
 
 
 def refusal(found: dict, row: str) -> str:  # type: ignore[type-arg]
@@ -111,6 +118,46 @@ def test_timed_losses_reports_the_largest_difference() -> None:
     assert worst == pytest.approx(LOSS_BAND / 2)
     assert not faults
     assert timed_losses([[float("inf")]], None, "")[1]
+
+
+@pytest.mark.parametrize("loss", [0.01, 1.0, 50.0])
+def test_the_band_of_a_loss_is_relative_from_one_on(loss: float) -> None:
+    allowed = LOSS_BAND * max(loss, 1.0)
+    for share, wrong in ((0.9, False), (1.1, True)):
+        for sign in (1, -1):
+            assert bool(timed_losses([[loss + sign * share * allowed]], [loss], "x")[1]) == wrong
+            assert bool(as_judged([loss + sign * share * allowed], loss, "float32")) == wrong
+
+
+def losses_of(stack: TorchStack, batches: Sequence[np.ndarray], first: int = 0) -> list[float]:
+    """Losses of free steps, the first of which counts as step ``first``."""
+    stack._steps = first
+    return stack.time_steps(batches, Draws(stack.config.seed)).losses
+
+
+@pytest.mark.parametrize("change", [{}, {"batch": 2}, {"width": 8, "batch": 32}], ids=str)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_free_steps_stay_in_the_band_and_other_steps_do_not(
+    seed: int, change: dict[str, int], narrow: FluxTutorialConfig
+) -> None:
+    config = narrow.replace(seed=seed, **change)
+    batches = Batches(load("digits"), config, config.batch).first(STEPS)
+    right = losses_of(TorchStack(config), batches)
+    alike = {
+        "fast": losses_of(FastTorchStack(config), batches),
+        "two threads": losses_of(TorchStack(config.replace(threads=2)), batches),
+        "float64": losses_of(TorchStack(config.replace(dtype="float64")), batches),
+    }
+    for name, losses in alike.items():
+        assert timed_losses([losses], right, "torch")[1] == [], name
+    never_updated = [losses_of(TorchStack(config), [batch], step)[0] for step, batch in enumerate(batches)]
+    unlike = {
+        "a batch taken twice": losses_of(TorchStack(config), [*batches[:1], *batches[:1], *batches[2:]]),
+        "draws of the next step": losses_of(TorchStack(config), batches, first=1),
+        "no update": never_updated,
+    }
+    for name, losses in unlike.items():
+        assert timed_losses([losses], right, "torch")[1], name
 
 
 def test_native_randomness_of_another_law_is_refused() -> None:

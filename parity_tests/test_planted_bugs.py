@@ -1,7 +1,8 @@
-"""Planted bugs: every one is caught, none is called by a wrong name, and clean runs raise no alarm.
+"""Planted bugs: every one is caught through the command that a user types, none is called by a wrong name.
 
-The Julia faults are replayed from traces of real Flux with a method redefined; the live versions draw place and
-strength anew (seed in ``PLANTED_SEED``).
+Torch faults are compared as a user's port is compared without Julia (``pygan parity torch recorded``); the Julia faults
+are replayed from traces of real Flux with a method redefined, the live versions draw place and strength anew (seed in
+``PLANTED_SEED``). ``python -m planted.score`` has all of them in both dtypes.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compared_runs import config, torch_like
-from planted import clean_runs, julia_runs, score, torch_faults
+from compared_runs import torch_like
+from planted import julia_runs, score, torch_faults
 from planted.fault import Fault
 from planted.julia_faults import FAULTS as JULIA_FAULTS
 from planted.julia_faults import JuliaFault
 
-from pygan.parity.judge import judge_float32, judge_step
-from pygan.parity.locate import FULL_CAPTURE, diagnose, mode_differences
-from pygan.parity.sides import Live, Pair, Recorded, Together
+from pygan.parity.locate import mode_differences
+from pygan.parity.sides import Live, Recorded, Together
+from pygan.parity.stepping import diagnose
 from pygan.records import StepRecord
-from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 
-SEEDS = (0, 1)
 RECORDED = tuple(fault for fault in JULIA_FAULTS if fault.recorded)
 LIVE_SEED = int(os.environ.get("PLANTED_SEED", "1"))
-NAMED_RIGHT = {"torch": 0.81, "julia": 1.0}
-"""Least share of all plantings that is called by its right name; the rest is called unknown."""
+NAMED_RIGHT = {"float64": 0.75, "float32": 0.75, "julia": 1.0}
+"""Least share of what was caught that is called by its right name; the rest is unknown, at the right place."""
+IN_FLOAT32 = torch_faults.FAULTS[::6]
+"""Faults that are planted in Float32 too; all of them in ``make test-all``."""
 
 
 @cache
-def torch_row(fault: Fault, seed: int) -> score.Row:
-    return next(score.torch_rows([seed], [fault]))
+def torch_row(fault: Fault, recording: str) -> score.Row:
+    return next(score.torch_rows([0], [fault], recording=recording))
 
 
 @cache
@@ -43,68 +44,59 @@ def recorded_row(fault: JuliaFault) -> score.Row:
     return next(score.recorded_rows([fault]))
 
 
-def judged(row: score.Row, first_step: int) -> None:
-    """Caught at the first step that can show it, and not called by a wrong name."""
-    assert row.verdict in (score.RIGHT, score.UNKNOWN), str(row)
-    assert row.step == first_step, str(row)
+def judged(row: score.Row) -> None:
+    """Caught where it can be seen, and not called by a wrong name; silent where it cannot."""
+    assert row.verdict in (score.RIGHT, score.PLACED, score.UNSEEN), str(row)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("fault", torch_faults.FAULTS, ids=str)
-def test_torch_fault_is_caught(fault: Fault, seed: int) -> None:
-    judged(torch_row(fault, seed), fault.first_step)
+def test_torch_fault_is_caught_in_float64(fault: Fault) -> None:
+    judged(torch_row(fault, torch_faults.TINY))
+
+
+@pytest.mark.parametrize("fault", IN_FLOAT32, ids=str)
+def test_torch_fault_is_caught_in_float32(fault: Fault) -> None:
+    judged(torch_row(fault, torch_faults.NARROW32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recording", [torch_faults.NARROW64, torch_faults.NARROW32])
+@pytest.mark.parametrize("fault", torch_faults.FAULTS, ids=str)
+def test_torch_fault_is_caught_by_the_shipped_recordings(fault: Fault, recording: str) -> None:
+    judged(torch_row(fault, recording))
 
 
 @pytest.mark.parametrize("fault", RECORDED, ids=str)
 def test_recorded_julia_fault_is_caught(fault: JuliaFault) -> None:
-    judged(recorded_row(fault), fault.first_step)
+    judged(recorded_row(fault))
 
 
 @pytest.mark.live
 @pytest.mark.parametrize("fault", JULIA_FAULTS, ids=str)
 def test_live_julia_fault_is_caught(fault: JuliaFault) -> None:
-    judged(next(score.live_rows([LIVE_SEED], [fault])), fault.first_step)
+    judged(next(score.live_rows([LIVE_SEED], [fault])))
 
 
 def test_the_score(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [torch_row(fault, seed) for fault in torch_faults.FAULTS for seed in SEEDS]
-    rows += [recorded_row(fault) for fault in RECORDED]
+    rows = {
+        "float64": [torch_row(fault, torch_faults.TINY) for fault in torch_faults.FAULTS],
+        "float32": [torch_row(fault, torch_faults.NARROW32) for fault in IN_FLOAT32],
+        "julia": [recorded_row(fault) for fault in RECORDED],
+    }
     with capsys.disabled():
-        print(f"\n{score.summary(rows)}")
-        print("\n".join(str(row) for row in rows if row.verdict != score.RIGHT))
-    for side, share in NAMED_RIGHT.items():
-        counts = score.totals(row for row in rows if row.side == side)
-        assert counts[score.MISSED] == counts[score.WRONG] == 0
-        assert counts[score.RIGHT] >= share * counts["planted"]
+        for what, found in rows.items():
+            print(f"\n{what}: {score.totals(found)}")
+            print("\n".join(str(row) for row in found if row.verdict not in (score.RIGHT, score.UNSEEN)))
+    for what, share in NAMED_RIGHT.items():
+        counts = score.totals(rows[what])
+        assert counts[score.MISSED] == counts[score.WRONG] == counts[score.ALARM] == 0
+        assert counts[score.RIGHT] >= share * counts["caught"]
 
 
 def test_there_are_enough_faults_and_no_two_alike() -> None:
-    assert len(torch_faults.FAULTS) >= 25 and len(JULIA_FAULTS) >= 10
+    assert len(torch_faults.FAULTS) >= 90 and len(JULIA_FAULTS) >= 10
     for faults in (torch_faults.FAULTS, JULIA_FAULTS):
         assert len({fault.name for fault in faults}) == len(faults)
-
-
-# --- clean runs ----------------------------------------------------------------------------------------------
-
-
-def test_clean_torch_agrees_with_recorded_flux() -> None:
-    trace = torch_faults.clean()
-    mine = Live(torch_like(trace), torch_faults.data())
-    assert diagnose(Together(mine, Recorded(trace)), trace.steps) is None
-
-
-@pytest.mark.live
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_no_false_alarm_on_live_flux(dtype: str) -> None:
-    alarms = [str(done) for done in clean_runs.flux_runs(range(20), dtype) if done.alarm]
-    assert not alarms, "\n".join(alarms)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", ["one thread", "no SIMD beyond SSE"])
-def test_no_false_alarm_at_full_width(variant: str) -> None:
-    alarms = [str(done) for done in clean_runs.torch_runs([variant], steps=1) if done.alarm]
-    assert not alarms, "\n".join(alarms)
 
 
 # --- a comparison that cannot fail is none -------------------------------------------------------------------
@@ -114,11 +106,12 @@ KEYS = (
     "logits/fake",
     "activation/generator/generator.conv2",
     "activation_gradient/real/discriminator.leaky1",
-    "gradient/generator.conv1.weight",
+    "gradient/generator/generator.conv1.weight",
     "state/parameter/generator.dense.weight",
     "state/exp_avg/discriminator.conv1.weight",
     "state/exp_avg_sq/discriminator.conv2.bias",
     "state/buffer/generator.norm2.running_var",
+    "buffer/generator/generator.norm1.running_mean",
     "state/beta_power/generator",
     "state/step",
 )
@@ -151,39 +144,19 @@ class Altered(Recorded):
 def test_every_kind_of_tensor_is_compared_in_float64(key: str, candidate: bool) -> None:
     trace = torch_faults.clean()
     altered, torch = Altered(trace, key, at=1), Live(torch_like(trace), torch_faults.data())
-    found = diagnose(Together(*((altered, torch) if candidate else (torch, altered))), trace.steps)
+    found = diagnose(Together(*((altered, torch) if candidate else (torch, altered))), trace.steps[:2])
     assert found is not None and found.step == 1
     assert key in {one.key for one in found.outside}
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_every_kind_of_tensor_is_compared_in_float32(key: str) -> None:
-    wanted = config("narrow")
-    pair, truth = one_step(wanted), one_step(wanted.replace(dtype="float64")).reference
-    assert all(one.ok for one in judge_float32(pair, truth))
-    altered = replace(pair, candidate=changed(pair.candidate, key, 1e-3))
-    assert [one.key for one in judge_float32(altered, truth) if not one.ok] == [key]
-
-
-def one_step(wanted: object) -> Pair:
-    """The first step of a torch stack, as candidate and as reference."""
-    side = Live(TorchStack(wanted), torch_faults.data())  # type: ignore[arg-type]
-    before = side.state_before(0)
-    record = side.step(0, FULL_CAPTURE)
-    return Pair(0, before, record, record, record.pattern)
-
-
-def test_modes_and_patterns_are_compared() -> None:
-    pair = one_step(torch_like(torch_faults.clean()).config)
+def test_modes_are_compared() -> None:
+    trace = torch_faults.clean()
+    torch = Live(torch_like(trace), torch_faults.data())
+    (pair,) = Together(torch, Recorded(trace)).steps([0], ())
+    assert not mode_differences(pair)
     for key in pair.candidate.mode:
         flipped = replace(pair.candidate, mode={**pair.candidate.mode, key: ~pair.candidate.mode[key]})
         assert [one.key for one in mode_differences(replace(pair, candidate=flipped))] == [f"mode/{key}"]
-    for key, pattern in pair.candidate.pattern.items():
-        other = pattern.copy()
-        other.reshape(-1)[0] ^= True
-        flipped = replace(pair.candidate, pattern={**pair.candidate.pattern, key: other})
-        outside = [one.key for one in judge_step(replace(pair, candidate=flipped), None) if not one.ok]
-        assert outside == [f"pattern/{key}"]
 
 
 def test_planted_traces_are_small() -> None:

@@ -79,7 +79,7 @@ def test_the_recorded_first_step_at_full_width(name: str) -> None:
     assert rows[CORRECTNESS].verdict == rows[EVERY].verdict == AGREE
 
 
-PLANTED = torch_faults.FAULTS[::4]
+PLANTED = torch_faults.FAULTS[::8]
 
 
 @cache

@@ -26,6 +26,7 @@ from pygan.parity.locate import (
 )
 from pygan.parity.sides import Live, Pair, Together
 from pygan.parity.stepping import diagnose
+from pygan.parity.tolerances import FLOAT64_CANCELLED
 from pygan.recipes.adam import OptimisersAdam
 from pygan.records import StepRecord
 from pygan.stacks.torch_stack import TorchStack
@@ -241,7 +242,7 @@ def test_a_fault_is_always_a_culprit() -> None:
 def test_noise_excuses_only_what_is_small_beside_the_rest(share: float, excused: bool) -> None:
     name = "discriminator/discriminator.dense.bias"
     largest = max(float(np.linalg.norm(value)) for value in taken().gradient.values())
-    wrong = scaled(taken(), "gradient", name, lambda value: value + share * 1e-11 * largest)
+    wrong = scaled(taken(), "gradient", name, lambda value: value + share * FLOAT64_CANCELLED * largest)
     found = local_differences(wrong, taken(), noise=lambda: {f"gradient/{name}": largest})
     assert [one.key for one in found] == ([] if excused else [f"gradient/{name}"])
 

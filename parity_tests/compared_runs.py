@@ -13,12 +13,11 @@ from pygan.data.registry import PUBLISHED
 from pygan.draws import Draws
 from pygan.errors import DataError
 from pygan.parity.claims import CORRECTNESS, EVERY
-from pygan.parity.judge import Judged, flat, judge_float64, judge_patterns, kind_sizes, may_cancel
+from pygan.parity.judge import Cancelling, Judged, flat, judge_float64, judge_patterns
 from pygan.parity.referee import Referee
 from pygan.parity.report import Row
 from pygan.parity.sides import Live, Pair, Recorded, Side, Together
 from pygan.parity.stepping import Stepping
-from pygan.parity.tolerances import FLOAT64_STEP
 from pygan.parity.verdicts import AGREE, DIFFERS
 from pygan.recipes import config_from_dict
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
@@ -104,10 +103,6 @@ def assert_agree(stepping: Stepping, least: int = 60, twins: bool = True) -> dic
     return rows
 
 
-CANCELLED = 2.0**-48
-"""What cancels to nothing keeps the rounding of its terms: so much of the largest tensor of its family."""
-
-
 def outside(candidate: StepRecord, reference: StepRecord, cancelling: bool = False) -> list[Judged]:
     """What differs between two Float64 steps from one state. ``cancelling``: leave out what may be rounding of sums
     that cancel, which a comparison asks the referee about."""
@@ -115,8 +110,8 @@ def outside(candidate: StepRecord, reference: StepRecord, cancelling: bool = Fal
     judged = [one for one in (*judge_float64(pair), *judge_patterns(pair)) if not one.ok]
     if not cancelling:
         return judged
-    sizes = {family: size * CANCELLED / FLOAT64_STEP for family, size in kind_sizes(flat(reference)).items()}
-    return [one for one in judged if not may_cancel(one.difference, sizes)]
+    may_cancel = Cancelling([one.difference for one in judged], flat(reference))
+    return [one for one in judged if not may_cancel(one.difference)]
 
 
 def assert_same_step(candidate: StepRecord, reference: StepRecord, least: int = 60) -> None:

@@ -7,14 +7,15 @@ Gradients of the parameters are compared with the whole step, in ``test_one_step
 from __future__ import annotations
 
 import pytest
-from compared_runs import CANCELLED, batches, config
+from compared_runs import batches, config
 from test_level_03_forward import PLACES, recorded_steps
 from tiny_classifier import TinyClassifierConfig
 from torch import Tensor, nn
 
 from pygan.config import RunConfig
 from pygan.draws import Draws
-from pygan.parity.compare import Difference, compare_tensors, norm
+from pygan.parity.compare import Difference, compare_tensors
+from pygan.parity.judge import Cancelling
 from pygan.parity.tolerances import FLOAT64_STEP
 from pygan.records import StepRecord
 from pygan.stacks.torch_stack import TorchStack
@@ -31,16 +32,9 @@ def compared(candidate: StepRecord, reference: StepRecord) -> list[Difference]:
 
 
 def outside(candidate: StepRecord, reference: StepRecord) -> list[Difference]:
-    sizes: dict[str, float] = {}
-    for key, value in reference.to_arrays().items():
-        kind = key.partition("/")[0]
-        sizes[kind] = max(sizes.get(kind, 0.0), norm(value)) if value.dtype.kind == "f" else 0.0
-    return [
-        one
-        for one in compared(candidate, reference)
-        if one.fault
-        or not (one.relative <= FLOAT64_STEP or one.absolute <= CANCELLED * sizes[one.key.partition("/")[0]])
-    ]
+    found = compared(candidate, reference)
+    may_cancel = Cancelling(found, reference.to_arrays())
+    return [one for one in found if one.fault or (one.relative > FLOAT64_STEP and not may_cancel(one))]
 
 
 def assert_gradients_agree(candidate: StepRecord, reference: StepRecord, least: int) -> None:

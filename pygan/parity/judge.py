@@ -78,10 +78,11 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
     judged = []
     left: Mapping[str, float] | None = None
     mine, theirs = common(pair.candidate, pair.reference)
-    sizes = kind_sizes(theirs)
-    for difference in compare_arrays(mine, theirs, rules):
+    differences = compare_arrays(mine, theirs, rules)
+    may_cancel = Cancelling(differences, theirs)
+    for difference in differences:
         value, allowed, reason = difference.relative, FLOAT64_STEP, "one Float64 step from the same state"
-        if value > allowed and noise is not None and may_cancel(difference, sizes):
+        if value > allowed and noise is not None and may_cancel(difference):
             left = noise() if left is None else left
             size = difference.absolute / value if np.isfinite(value) else 0.0
             absolute = ENSEMBLE_FACTOR * left.get(difference.key, 0.0)
@@ -93,26 +94,31 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
     return judged
 
 
-def kind_sizes(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest norm of each family of tensors."""
-    sizes: dict[str, float] = {}
-    for key, value in arrays.items():
-        family = _family(key)
-        sizes[family] = max(sizes.get(family, 0.0), norm(value))
-    return sizes
+class Cancelling:
+    """Which of ``differences`` may be what Float64 rounding leaves of sums that cancel: those that are small beside the
+    largest tensor of their family in the ``reference``, or that follow from such ones."""
 
+    def __init__(self, differences: Iterable[Difference], reference: Mapping[str, np.ndarray]) -> None:
+        self._by_key = {one.key: one for one in differences}
+        self._sizes: dict[str, float] = {}
+        for key, value in reference.items():
+            family = _family(key)
+            self._sizes[family] = max(self._sizes.get(family, 0.0), norm(value))
 
-def may_cancel(difference: Difference, sizes: Mapping[str, float]) -> bool:
-    """Is a difference so small beside other tensors of its family that it may be what rounding leaves of a sum?"""
-    if difference.fault:
-        return False
-    family, size = _family(difference.key), sizes[_family(difference.key)]
-    if family == "parameter":  # Adam makes a whole step of a gradient that is nothing but rounding
-        return difference.absolute <= FLOAT64_STEP * size
-    if family == "exp_avg_sq":  # of a product of a gradient and its error
-        own = difference.absolute / difference.relative if difference.relative > 0 else 0.0
-        size = 2 * (size * max(own, difference.absolute)) ** 0.5
-    return difference.absolute <= FLOAT64_CANCELLED * size
+    def __call__(self, one: Difference) -> bool:
+        """May ``one`` be rounding?"""
+        if one.fault:
+            return False
+        family = _family(one.key)
+        size = self._sizes.get(family, 0.0)
+        if family == "parameter":  # Adam makes a whole step of a gradient that is nothing but rounding
+            moment = self._by_key.get(one.key.replace("/parameter/", "/exp_avg/"))
+            of_moment = moment is None or (moment.relative > FLOAT64_STEP and self(moment))
+            return of_moment and one.absolute <= FLOAT64_STEP * size
+        if family == "exp_avg_sq":  # a gradient's error times that gradient
+            own = one.absolute / one.relative if one.relative > 0 else 0.0
+            size = 2 * (size * max(own, one.absolute)) ** 0.5
+        return one.absolute <= FLOAT64_CANCELLED * size
 
 
 def _family(key: str) -> str:

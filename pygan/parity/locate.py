@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pygan.parity.compare import Difference, compare_arrays
 from pygan.parity.evidence import UNKNOWN, Cause
 from pygan.parity.gather import Gatherer
-from pygan.parity.judge import Judged, Noise, common, kind_sizes, may_cancel
+from pygan.parity.judge import Cancelling, Judged, Noise, common
 from pygan.parity.sides import Pair, Together
 from pygan.parity.tolerances import ENSEMBLE_FACTOR, FLOAT64_STEP
 from pygan.records import StepRecord
@@ -118,11 +118,12 @@ def local_differences(
     found = []
     left: Mapping[str, float] | None = None
     mine, theirs = common(candidate, reference)
-    sizes = kind_sizes(theirs)
-    for one in compare_arrays(mine, theirs, rules):
+    differences = compare_arrays(mine, theirs, rules)
+    may_cancel = Cancelling(differences, theirs)
+    for one in differences:
         if not one.fault and one.relative <= FLOAT64_STEP:
             continue
-        if noise is not None and may_cancel(one, sizes):
+        if noise is not None and may_cancel(one):
             left = noise() if left is None else left
             if one.absolute <= ENSEMBLE_FACTOR * left.get(one.key, 0.0):
                 continue

@@ -65,7 +65,9 @@ def _with_layers(together: Together, pair: Pair) -> Pair:
 def _before_the_first(candidate: Side, reference: Side, key: str) -> Spot:
     records = [side.initial() for side in (candidate, reference)]
     mine, theirs = ({f"initial/{name}": value for name, value in one.state.items()} if one else {} for one in records)
-    rules = next((side.stack.rules() for side in (candidate, reference) if isinstance(side, Live)), {})
+    rules: Mapping[str, str] = next(
+        (side.stack.rules() for side in (candidate, reference) if isinstance(side, Live)), {}
+    )
     return _spot(key, (mine, theirs), compare_initial(*records).diagnosis, rules)
 
 

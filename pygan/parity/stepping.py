@@ -152,7 +152,7 @@ class Stepping:
             self._rounding += [(pair.step, one, title) for one in rows if not one.ok]
 
     def _is_partial(self, pair: Pair) -> bool:
-        return len(self._together.follower.schedule.indices(pair.step)) < self._batch
+        return bool(len(self._together.follower.schedule.indices(pair.step)) < self._batch)
 
     def _tally(self, pair: Pair, judged: list[Judged], of: str = "", every: bool = True) -> None:
         trained = {key.rpartition(".")[0] for key in pair.reference.activation_gradient}

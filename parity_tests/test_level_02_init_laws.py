@@ -260,7 +260,7 @@ def record_traces() -> None:
     for seed, folder in enumerate(RECORDED):
         flux.config = native(seed)
         flux.worker.ask("configure", config=flux.config.to_dict(), blas_threads=1)
-        initial = {key: value for key, value in flux.state().items() if key.startswith(INITIAL)}
+        initial = StepRecord(-1, state={k: value for k, value in flux.state().items() if k.startswith(INITIAL)})
         made = header(flux, data, f"python parity_tests/{Path(__file__).name}")
         with TraceWriter(folder, made, StepRecord(-1, state=initial)) as trace:
             if seed == 0:

@@ -6,10 +6,12 @@ The optimiser's half is in ``test_adam_matches_optimisers.py``; that the port's 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compared_runs import recorded
 
 from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
@@ -35,8 +37,12 @@ def updated(x: np.ndarray, before: State, path: str, momentum: float, *, biased:
 
 def gap(record: StepRecord, expected: dict[str, np.ndarray]) -> float:
     """Largest relative norm over the running variances and means."""
-    sizes = {key: np.linalg.norm(record.state[key] - value) / np.linalg.norm(value) for key, value in expected.items()}
-    return float(max(sizes.values()))
+    return away(record.state, expected)
+
+
+def away(found: Mapping[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """Largest relative norm of a difference from ``expected``."""
+    return float(max(np.linalg.norm(found[k] - value) / np.linalg.norm(value) for k, value in expected.items()))
 
 
 @pytest.mark.parametrize("made", [GAN, CLASSIFIER], ids=["GAN", "no GAN"])
@@ -58,6 +64,19 @@ def test_recorded_running_statistics_are_the_published_update_of_the_recorded_la
     assert compared >= 2
 
 
+@pytest.mark.parametrize("made", [GAN, CLASSIFIER], ids=["GAN", "no GAN"])
+def test_what_each_call_left_of_them_is_recorded_by_call(made) -> None:  # type: ignore[no-untyped-def]
+    """Only the call inside the gradient moves them, so what it leaves is what the step leaves."""
+    name, inputs, call = made
+    moving, _, network = call.partition("/")
+    for record in Trace(TRACES / name):
+        if record.state and record.loss:
+            paths = {f"{network}.{norm}.running_{what}" for norm in inputs for what in ("mean", "var")}
+            assert record.buffer.keys() == {f"{moving}/{path}" for path in paths}
+            for path in paths:
+                np.testing.assert_array_equal(record.buffer[f"{moving}/{path}"], record.state[f"buffer/{path}"])
+
+
 def test_only_the_call_inside_the_gradient_updates_them() -> None:
     """The sampling call sees the same noise in eval mode; had it updated too, the statistics would have moved twice."""
     name, inputs, call = GAN
@@ -77,7 +96,7 @@ def test_only_the_call_inside_the_gradient_updates_them() -> None:
 
 def test_what_a_step_does_not_train_it_leaves_bit_for_bit() -> None:
     """In the published loop the generator's parameters stay; its running statistics do as well: no call trains it."""
-    trace = Trace(Path(__file__).parents[1] / "pygan" / "traces" / "flux-narrow-as-printed")
+    trace = recorded("flux-narrow-as-printed")
     for record in (one for one in trace if one.state and one.loss):
         before = trace.state_before(record.step)
         for key, value in record.state.items():

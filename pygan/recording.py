@@ -17,7 +17,7 @@ from pygan.pictures.of_record import grid_of
 from pygan.records import StepRecord
 from pygan.schedule import Schedule
 from pygan.stacks import Stack
-from pygan.state import State, widen
+from pygan.state import widen
 from pygan.traces import Header, TraceWriter
 from pygan.training import CaptureAt, nothing, train
 
@@ -69,7 +69,7 @@ def record(
     draws = Draws(stack.config.seed)
     schedule = Schedule(dataset.images, stack.config.batch, draws)  # type: ignore[attr-defined]
     made = train(stack, dataset, steps, picture_every=picture_every, capture=capture)
-    with TraceWriter(folder, header(stack, dataset, command), _initial(stack.state(), capture(0))) as trace:
+    with TraceWriter(folder, header(stack, dataset, command), _initial(stack, capture(0))) as trace:
         for number in itertools.count():
             wanted = twin_capture(number) if twin is not None and number < steps else ()
             before = stack.state() if wanted else {}
@@ -88,11 +88,11 @@ def record(
             yield one
 
 
-def _initial(state: State, capture: Collection[str]) -> StepRecord | None:
+def _initial(stack: Stack, capture: Collection[str]) -> StepRecord | None:
+    """The state before the first step, or digests of it; None where neither is asked for."""
+    if not {"state", "sketches"} & set(capture):
+        return None
+    state = stack.state()
     if "state" in capture:
         return StepRecord(-1, state=state)
-    return (
-        StepRecord(-1, digest=digests({f"state/{key}": v for key, v in state.items()}))
-        if "sketches" in capture
-        else None
-    )
+    return StepRecord(-1, digest=digests({f"state/{key}": value for key, value in state.items()}))

@@ -171,11 +171,11 @@ def test_record_stores_what_was_asked_for_and_the_command(pygan: Pygan, tmp_path
     assert "wrote my trace: 4 steps," in out
     trace = Trace(tmp_path / "my trace")
     assert [sorted({key.partition("/")[0] for key in record.to_arrays()}) for record in trace] == [
-        ["gradient", "loss", "pictures", "state"], ["gradient", "loss", "state"], ["loss", "pictures"],
-        ["loss", "pattern"], ["pictures"],
+        ["buffer", "gradient", "loss", "pictures", "state"], ["buffer", "gradient", "loss", "state"],
+        ["loss", "pictures"], ["loss", "pattern"], ["pictures"],
     ]  # fmt: skip
     assert {key.partition("/")[0] for key in trace.record(3).pattern} == {"fake"}
-    assert [list(record.pictures) for record in trace] == [["values"], [], ["grid"], [], ["grid"]]
+    assert [sorted(record.pictures) for record in trace] == [["grid", "values"], [], ["grid"], [], ["grid"]]
     assert trace.header.command.startswith("pygan record --stack torch --width 2")
     assert trace.header.command.endswith("-o 'my trace'")
     assert int(trace.initial_state()["step"]) == 0

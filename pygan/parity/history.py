@@ -46,5 +46,5 @@ def history_of(together: Together, pair: Pair, befores: Mapping[int, State]) -> 
 def _replayed(side: Live, numbers: Sequence[int], befores: Mapping[int, State], words: Sequence[str]) -> StepRecord:
     side.stack.initialise()
     for number in numbers:
-        record = side.step(number, words if number == numbers[-1] else ("state",), befores[number])
+        record = side.step(number, words, befores[number])  # alike: what is recorded may change what is computed
     return record

@@ -10,8 +10,8 @@ import numpy as np
 from pygan.data import load
 from pygan.draws import Draws
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
-from pygan.stacks.torch_stack import TorchStack
 from pygan.schedule import Schedule
+from pygan.stacks.torch_stack import TorchStack
 
 TOLERANCE = {"float64": 1e-13, "float32": 2e-5}
 """Float32: rounding of one step, grown by the later ones. A fault of the step is of order 1."""

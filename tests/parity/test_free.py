@@ -362,7 +362,7 @@ def test_a_pixel_may_be_off_only_where_the_values_lie_on_both_sides_of_a_roundin
     row = grid_row([(shifted, own)], "x")
     assert (row.verdict, row.measured) == (DIFFERS, 1)
     assert row.reason.startswith(
-        "24 of 24 pixels differ by one grey level, though rounding falls between the values of 0"
+        "24 of 24 pixels differ by one grey level, rounding falls between the values of 0 alone"
     )
     tie = np.full_like(values, np.nextafter(np.float32(0), np.float32(-1)))
     assert (grid(tie, 2) == grid(values, 2)).all()

@@ -28,6 +28,7 @@ CAUSES: Mapping[str, str] = {
     "buffers updated twice": "The running statistics moved twice: look for a second pass in train mode.",
     # activations and dropout
     "leaky slope": "Compare the slope of the leaky relu below zero.",
+    "on/off pattern": "Look at the condition of the ReLU or leaky ReLU: units far from zero were switched.",
     "activation missing": "Look whether the activation is applied, and whether it is applied in this call.",
     "other activation": "Look at which activation function the layer uses.",
     "dropout scale": "Look at what kept units are multiplied by: 1 / (1 - p), with p the rate of dropping.",

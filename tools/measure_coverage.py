@@ -20,7 +20,7 @@ from pygan.files import write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 STORED = ROOT / "docs" / "results" / "coverage.json"
-TESTS = ["tests", "parity_tests", "-m", "not live and not cuda"]
+TESTS = ["tests", "parity_tests", "-m", "not live and not cuda and not slow"]
 OF_LAST_TIME = "tests/test_readme.py::test_the_quoted_coverage_is_the_stored_one"
 COUNTED = (
     "statements of pygan/ that ran in the process of the tests; what only processes started by tests run (the flux "

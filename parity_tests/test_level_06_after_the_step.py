@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compared_runs import recorded
+from tiny_classifier import TinyClassifierConfig
 
 from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
@@ -20,7 +21,7 @@ from pygan.traces import Trace
 
 TRACES = Path(__file__).with_name("traces")
 GAN = ("flux-tiny-layers", {"norm1": "dense", "norm2": "conv1", "norm3": "conv2"}, "generator/generator")
-CLASSIFIER = ("flux-tiny-classifier", {"norm1": "conv1"}, "images/classifier")
+CLASSIFIER = (f"flux-{TinyClassifierConfig.recipe.replace('_', '-')}", {"norm1": "conv1"}, "images/classifier")
 
 
 def updated(x: np.ndarray, before: State, path: str, momentum: float, *, biased: bool = False) -> dict[str, np.ndarray]:

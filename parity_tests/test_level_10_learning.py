@@ -86,13 +86,15 @@ def test_recorded_narrow_runs_learned(name: str) -> None:
     checks = learning_gate(trace, trace.initial_state(), BOTH, trace.header.config["grid"])
     assert_trained(checks, BOTH, (6, 10))
     assert losses(checks).keys() == set(BOTH)
-    assert pictures(checks).step == 20
+    assert pictures(checks).step == trace.training_steps
 
 
-def test_recorded_full_width_run_learned_as_its_sketches_say() -> None:
-    trace = recorded("flux-full-digits")
+def test_recorded_full_width_run_learned_as_its_losses_and_pictures_say() -> None:
+    trace = recorded("flux-full-digits-pictures")
     checks = learning_gate(trace, None, BOTH, trace.header.config["grid"])
-    assert_trained(checks, BOTH, (6, 10))
+    assert {str(check) for check in checks if not check.ok} == {
+        f"{name}: the records hold no two states of it to compare" for name in BOTH
+    }
     assert losses(checks)["discriminator"].low < 0.5 * losses(checks)["discriminator"].first
     assert pictures(checks).contrast > 1.9, "strokes from black to white"
 

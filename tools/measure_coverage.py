@@ -26,7 +26,7 @@ COUNTED = (
     "statements of pygan/ that ran in the process of the tests; what only processes started by tests run (the flux "
     "worker, command lines of their own) and Julia code are not counted"
 )
-QUOTE = re.compile(r"\*\*\d+\.\d %\*\* of the statements")
+QUOTE = re.compile(r"\*\*(\d+\.\d|\?) %\*\* of the statements")
 """How the README quotes the figure."""
 
 

@@ -28,8 +28,9 @@ from pygan.traces import Trace
 
 RECORDED = tuple(fault for fault in JULIA_FAULTS if fault.recorded)
 LIVE_SEED = int(os.environ.get("PLANTED_SEED", "1"))
-NAMED_RIGHT = {"float64": 0.75, "float32": 0.75, "julia": 1.0}
-"""Least share of what was caught that is called by its right name; the rest is unknown, at the right place."""
+NAMED_RIGHT = {"float64": 0.7, "float32": 0.7, "julia": 1.0}
+"""Least share of what was caught here that is called by its right name; the rest is unknown, at the right place. Of all
+faults 0.78 were, in Float64 on the tiny recording."""
 IN_FLOAT64, IN_FLOAT32 = torch_faults.FAULTS[::2], torch_faults.FAULTS[::8]
 """Faults that ``make test`` plants; all of them in ``make test-all``."""
 

@@ -11,7 +11,7 @@ from pygan.records import StepRecord
 from pygan.state import State
 
 NONE, CARRIED, RANDOM = "", "carried over from earlier steps", "not deterministic"
-KINDS = ("loss", "logits", "gradient", "state")
+KINDS = ("loss", "logits", "gradient", "state", "sketch")
 
 
 def first_unlike(one: StepRecord, other: StepRecord) -> str:
@@ -31,6 +31,7 @@ def history_of(together: Together, pair: Pair, befores: Mapping[int, State]) -> 
     fresh = together.follower.spare
     fresh.stack.initialise()
     words = [word for word in FULL_CAPTURE if word != "layers" or follow.activation]
+    words += ["sketches"] if follow.sketch else []
     alone = fresh.step(pair.step, words, pair.before)
     unlike = first_unlike(follow, alone)
     if not unlike:

@@ -23,8 +23,8 @@ from pygan.state import State
 
 KEPT_BYTES = 256 << 20
 """Memory for states kept to take the steps before a difference once more."""
-SUSPECTS = 6
-"""Differing steps that are kept for the search."""
+SUSPECTS, LAYERED = 6, 2
+"""Differing steps that are kept for the search, and how many of them with layers it takes."""
 
 
 class Stepping:
@@ -75,17 +75,18 @@ class Stepping:
         """Judge one pair and tally it."""
         self.steps += 1
         self._partial |= self._is_partial(pair)
-        self._keep(pair)
         right = (
             self._judge.float64_pair(pair, FULL_CAPTURE if self.detailed(pair.step) else PLAIN_CAPTURE)
             if self._float32
             else pair
         )
+        self._keep(right or pair)
         self.first = self.first or (right if right is not None and right.reference.activation else pair)
         if right is None:
             self._without_twin += 1
         elif bad := self._judge_float64(right):
-            if len(self._suspects) < SUSPECTS:
+            layered = sum(bool(kept.reference.activation) for kept, _ in self._suspects)
+            if len(self._suspects) < SUSPECTS or (right.reference.activation and layered < LAYERED):
                 self._suspects.append((right, bad))
             return
         if self._float32:
@@ -228,7 +229,8 @@ class Stepping:
         pairs = self._layered(together)
         if together is None or not pairs:
             pair, bad = self._suspects[0]
-            return _unlocated(pair, bad)
+            found = _unlocated(pair, bad)
+            return found if together is None else self._with_history(together, found)
         (pair, bad), rest = pairs[0], pairs[1:]
         from pygan.parity.causes import CONSTANTS
 
@@ -239,9 +241,7 @@ class Stepping:
         if at != found.step:
             note = f"the first step that differs is step {at}; layers were recorded at step {found.step}"
             found = replace(found, note="; ".join(part for part in (found.note, note) if part))
-        if not self._float32:
-            found = self._with_history(found)
-        return found
+        return self._with_history(together, found)
 
     def _layered(self, together: Together | None) -> list[tuple[Pair, list[Judged]]]:
         """Differing Float64 steps that can be searched layer by layer: up to two, the first ones."""
@@ -257,7 +257,7 @@ class Stepping:
                 lead = together.leader.spare.step(pair.step, FULL_CAPTURE, pair.before)
                 pair = together.pair(pair.before, lead, together.follow(pair.before, lead, FULL_CAPTURE))
             made.append((pair, bad))
-            if len(made) == 2:
+            if len(made) == LAYERED:
                 break
         return made or [self._suspects[0]]
 
@@ -265,6 +265,7 @@ class Stepping:
         """The same search in the recording's Float64 run, whose layers were recorded."""
         made: list[tuple[Pair, list[Judged]]] = []
         trace = together.leader.trace  # type: ignore[union-attr]
+        together.follower.stack.initialise()  # what its twin steps left outside the state is no part of this run
         for step in trace.steps:
             if not trace.record(step).activation:
                 continue
@@ -274,7 +275,7 @@ class Stepping:
             bad = [one for one in judged if not one.ok]
             if bad or mode_differences(pair):
                 made.append((pair, bad))
-            if len(made) == 2:
+            if len(made) == LAYERED:
                 break
         return made
 
@@ -287,9 +288,10 @@ class Stepping:
         outside = [one for one in bad if not one.key.startswith("mode/")]
         return diagnose_step(together, pair, outside, previous, self._noise(pair))
 
-    def _with_history(self, found: Diagnosis) -> Diagnosis:
+    def _with_history(self, together: Together, found: Diagnosis) -> Diagnosis:
+        """The diagnosis with what the first Float64 step that differs owes to the steps before it."""
         pair = self._suspects[0][0]
-        word, told = history_of(self._together, pair, {k: v for k, v in self._befores.items() if k <= pair.step})
+        word, told = history_of(together, pair, {k: v for k, v in self._befores.items() if k <= pair.step})
         if word == RANDOM:
             return replace(found, cause=Cause(RANDOM, told))
         if word == CARRIED:

@@ -177,7 +177,7 @@ def _judged(
 
     if why := gifs.not_judged(config, proof):
         return gifs.StepVerdict(NOT_RUN, why)
-    say("Judging the first step: Float64 and Float32 steps of both stacks (at the published size half a minute or so).")
+    say("Judging the first step, in Float64 and in Float32 (at the published size 1 to 2 minutes on two cores).")
     with contextlib.ExitStack() as others:
 
         def make(name: str, changed: Any) -> Any:

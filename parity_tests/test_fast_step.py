@@ -84,7 +84,7 @@ PLANTED = torch_faults.FAULTS[::8]
 
 @cache
 def row(fault: Fault) -> score.Row:
-    return next(score.torch_rows([0], [fault], FastTorchStack))
+    return next(score.torch_rows([0], [fault], FastTorchStack, quick=True))
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=str)

@@ -168,7 +168,7 @@ class Context:
         return value
 
 
-OVERRIDDEN = ("step", "batch_hashes", "grid")
+OVERRIDDEN = ("step", "batch_hashes", "grid", "generate")
 """Methods of a stack that a fault may put something in the place of."""
 
 

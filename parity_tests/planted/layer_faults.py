@@ -251,7 +251,7 @@ def dropout_left_in_eval_mode(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "dropout rate")
 def dropout_rate(stack: TorchStack, rng: Generator) -> Planted:
     """A Dropout drops at a rate that is off by 10 to 60 percent; its scale is the right one."""
     path, layer = pick(rng, layers(stack, Dropout))
@@ -343,7 +343,7 @@ def constant_in_the_wrong_width(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path, name)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "lowered precision")
 def layer_in_float32(stack: TorchStack, rng: Generator) -> Planted:
     """One layer of a Float64 run rounds its output to Float32."""
     path, layer = pick(rng, layers(stack, *CONVOLUTIONS, nn.Linear, *NORMS, nn.Tanh))

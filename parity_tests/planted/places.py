@@ -42,6 +42,12 @@ def right_place(place: str, key: str) -> bool:
     return f"{last}.".startswith(f"{place}.") or place in key
 
 
+def within(place: str, span: str) -> bool:
+    """Does the ``span`` of calls, told where no layers were recorded, hold the layer, network or call ``place``?"""
+    call = place.partition(".")[0]
+    return "the calls " in span and any(f"{one.rstrip(',')}".endswith(call) for one in span.split())
+
+
 def near(network: str, layer: str, backward: bool) -> Collection[str]:
     """The layer and, forwards, the first tap that shows it; backwards, the tap that gets its gradient."""
     order = ORDER[network]

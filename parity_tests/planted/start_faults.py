@@ -55,6 +55,14 @@ def weights_of_another_deviation(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(f"{path}.weight", "0.0201")
 
 
+@catalogue(FAULTS, "initial weights scaled", "other initial weights")
+def dense_at_0_02(stack: TorchStack, rng: Generator) -> Planted:
+    """A dense layer starts from N(0, 0.02) as the convolutions do."""
+    path, layer = pick(rng, layers(stack, nn.Linear))
+    layer.weight.data.copy_(normals(stack, f"init/{path}.weight", layer, 0.02))
+    return Planted(f"{path}.weight")
+
+
 def normals(stack: TorchStack, stream: str, layer: nn.Module, deviation: float) -> torch.Tensor:
     """A weight as the recipe draws it."""
     drawn = Draws(stack.config.seed).normal(stream, tuple(layer.weight.shape))
@@ -78,7 +86,7 @@ def rebuilt(stack: TorchStack) -> None:
     stack.optimisers = torch_recipe(stack.config.recipe).optimisers(stack.networks, stack.config)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "kernel size")
 def other_kernel_size(stack: TorchStack, rng: Generator) -> Planted:
     """A convolution's kernel is two pixels wider; its padding keeps the size of what leaves it."""
     path, layer = pick(rng, layers(stack, *CONVOLUTIONS))
@@ -91,7 +99,7 @@ def other_kernel_size(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path, f"{kernel} x {kernel}")
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "bias too many")
 def forgotten_bias_false(stack: TorchStack, rng: Generator) -> Planted:
     """A layer that should have no bias has one, as PyTorch's layers do by default."""
     found = layers(stack, *CONVOLUTIONS, nn.Linear)
@@ -101,7 +109,7 @@ def forgotten_bias_false(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "layer renamed")
 def other_layer_names(stack: TorchStack, rng: Generator) -> Planted:
     """A layer with parameters has another name than in the reference."""
     path, _ = pick(rng, layers(stack, *CONVOLUTIONS, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d))
@@ -112,7 +120,7 @@ def other_layer_names(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "other optimiser")
 def optimiser_without_moments(stack: TorchStack, rng: Generator) -> Planted:
     """A network is trained by torch.optim.RMSprop, whose state has other tensors than Adam's."""
     name = pick(rng, stack.networks.keys())
@@ -179,6 +187,13 @@ def grey_levels_over_256(stack: TorchStack, rng: Generator) -> Planted:
 
 
 @catalogue(FAULTS, "other batch", "images scaled otherwise")
+def grey_levels_times_a_rounded_255th(stack: TorchStack, rng: Generator) -> Planted:
+    """Grey levels are multiplied by 1 / 255, rounded to Float32, in place of divided by 255."""
+    scaled(stack, lambda levels: levels * np.float32(1 / 255) * 2 - 1)
+    return Planted("batches")
+
+
+@catalogue(FAULTS, "other batch", "images scaled otherwise")
 def grey_levels_by_mean_and_deviation(stack: TorchStack, rng: Generator) -> Planted:
     """Grey levels are normalised by the mean and standard deviation of MNIST, as torchvision's examples do."""
     scaled(stack, lambda levels: (levels / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081))
@@ -188,7 +203,7 @@ def grey_levels_by_mean_and_deviation(stack: TorchStack, rng: Generator) -> Plan
 # --- pictures ----------------------------------------------------------------------------------------------------
 
 
-@catalogue(FAULTS, shows=PICTURES)
+@catalogue(FAULTS, "grid laid out otherwise", shows=PICTURES)
 def grid_row_by_row(stack: TorchStack, rng: Generator) -> Planted:
     """The pictures of a grid are laid out row by row in place of column by column."""
 

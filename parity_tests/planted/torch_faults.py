@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from compared_runs import load_or_skip, recorded, torch_like
 
-from planted import layer_faults, port_faults, start_faults, step_faults, update_faults
+from planted import gan_faults, late_faults, layer_faults, port_faults, start_faults, step_faults, update_faults
 from planted.fault import OVERRIDDEN, Fault, Planted
 from planted.paths import TRACES
 from pygan.config import RunConfig
@@ -29,6 +29,8 @@ FAULTS: tuple[Fault, ...] = (
     *update_faults.FAULTS,
     *port_faults.FAULTS,
     *start_faults.FAULTS,
+    *gan_faults.FAULTS,
+    *late_faults.FAULTS,
 )
 TINY, NARROW64, NARROW32 = "flux-tiny-layers", "flux-narrow-float64", "flux-narrow-float32"
 """Recordings of real Flux that faulty stacks are compared with. The tiny one: width 1, Float64, batches of 3, 3, 2,

@@ -110,7 +110,7 @@ def adam_eps(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(name, f"{group['eps']:.2e}")
 
 
-@catalogue(FAULTS, "beta1", "beta2")
+@catalogue(FAULTS, "betas swapped")
 def betas_swapped(stack: TorchStack, rng: Generator) -> Planted:
     """A network's two betas are exchanged."""
     name, group = group_of(stack, rng)
@@ -308,7 +308,7 @@ def parameter_never_updated(stack: TorchStack, rng: Generator) -> Planted:
     return Planted(path)
 
 
-@catalogue(FAULTS)
+@catalogue(FAULTS, "moments not kept")
 def moments_not_kept(stack: TorchStack, rng: Generator) -> Planted:
     """One parameter is updated by its gradient while its stored moments stay what they were."""
     path, parameter, optimiser = parameter_of(stack, rng)

@@ -44,6 +44,8 @@ class ForwardEvidence(Evidence):
     train: bool = field(kw_only=True)
     tensors: Mapping[str, np.ndarray] = field(kw_only=True)
     masks: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
+    earlier: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
+    """Of ``tensors`` those that the step had updated by then, as they were before it."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,12 @@ class Cause:
 
     name: str
     detail: str = ""
+    either: tuple[str, ...] = field(default=(), compare=False)
+    """Names that explain these numbers equally well, where there is more than one."""
 
     def __str__(self) -> str:
+        if self.either:
+            return f"{self.name} (either {' or '.join(self.either)}: these numbers do not tell)"
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.parity.compare import Difference, compare_arrays, compare_records, norm
+from pygan.parity.judge import relative
 from pygan.parity.report import Row
 from pygan.parity.tolerances import FLOAT64_OVER_FLOAT32, FREE_FACTOR, FREE_LEAST, FREE_MOST, PIXEL
 from pygan.parity.verdicts import AGREE, BEYOND, DIFFERS, NOT_RUN
@@ -33,7 +35,7 @@ SHOWN = "free Float32 runs part by rounding; they are shown and not judged"
 Compared = list[tuple[int, Difference]]
 """Every compared tensor of two free runs, with its step."""
 Spread = dict[int, dict[str, float]]
-"""By step and tensor: the largest relative separation among the referee's runs."""
+"""By step and tensor: the largest separation among the referee's runs up to that step, over the tensor's norm."""
 
 
 def nudged(state: State, seed: int) -> State:
@@ -50,7 +52,11 @@ def nudged(state: State, seed: int) -> State:
 
 class Separation:
     """The referee's runs beside a free Float64 run, stepped with it: they start one unit in the last place apart, and
-    each result is off by the rounding of Float64."""
+    each result is off by the rounding of Float64.
+
+    Three runs may lie close together by chance, most of all in a single number. So a tensor's separation is the largest
+    of all steps so far, and at least the noise of the one operation that made it.
+    """
 
     def __init__(self, config: Any, dataset: Dataset, initial: State) -> None:
         from pygan.parity.referee import RefereeStack
@@ -61,6 +67,7 @@ class Separation:
             stack.load_state(nudged(initial, number))
             stack.scale = FLOAT64_OVER_FLOAT32
         self._measured: dict[int, Any] = {}
+        self._largest: dict[str, float] = {}
         self.spread: Spread = {}
 
     def step(self, number: int, words: Sequence[str], latent: np.ndarray | None) -> None:
@@ -70,10 +77,12 @@ class Separation:
             for flat, stack in zip(flats, self._stacks, strict=True):
                 flat["pictures/values"] = stack.generate(latent)
         if words or latent is not None:
-            self.spread[number] = {
-                key: max(_relative(one[key], other[key]) for i, one in enumerate(flats) for other in flats[:i])
-                for key in flats[0]
-            }
+            levels = self._measured[len(self._schedule.indices(number))]
+            for key, value in flats[0].items():
+                gaps = [norm(one[key].astype(np.float64) - other[key]) for one, other in combinations(flats, 2)]
+                own = FLOAT64_OVER_FLOAT32 * (levels.level(key) or 0.0)
+                largest = self._largest[key] = max(*gaps, own, self._largest.get(key, 0.0))
+                self.spread.setdefault(number, {})[key] = relative(largest, value)
 
     def _steps(self, number: int, words: Sequence[str]) -> list[StepRecord]:
         """One step of each run, shaken; now and then the first run measures the noise instead."""

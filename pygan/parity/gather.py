@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +44,14 @@ class Gatherer:
         self._step, self._before, self._lead, self._forced, self._previous = step, before, lead, forced, previous
         self._order = list(forced.order)
         self._lead_arrays, self._forced_arrays = lead.to_arrays(), forced.to_arrays()
+
+    def loss_cause_of(
+        self, culprit: Difference, candidate_follows: bool, name_cause: Callable[[Evidence], Cause]
+    ) -> Cause:
+        """The cause where ``culprit`` is a loss's gradient at the logits; else ``UNKNOWN``."""
+        tap = culprit.key.partition("/")[2]
+        last = self._taps(tap.rpartition(".")[0])[-1:]
+        return self.cause_of(culprit, candidate_follows, name_cause) if last == [tap] else UNKNOWN
 
     def cause_of(self, culprit: Difference, candidate_follows: bool, name_cause: Callable[[Evidence], Cause]) -> Cause:
         """The named cause of ``culprit``. ``candidate_follows``: is the led stack the candidate?"""
@@ -97,15 +105,22 @@ class Gatherer:
     def _tensors(self, layers: Layers, key: str) -> dict[str, np.ndarray]:
         """Parameters and statistics of ``layers`` when ``key`` was computed: of before the step, or of after it where
         the step had written them by then."""
-        written = set(self._order[: self._order.index(key)])
-        found = {}
+        return {path: _wide((self._lead.state if after else self._before)[name]) for path, name, after in
+                self._held(layers, key)}  # fmt: skip
+
+    def _earlier(self, layers: Layers, key: str) -> dict[str, np.ndarray]:
+        """Of those that the step had written by then, what they were before it."""
+        return {path: _wide(self._before[name]) for path, name, after in self._held(layers, key) if after}
+
+    def _held(self, layers: Layers, key: str) -> Iterator[tuple[str, str, bool]]:
+        """Path and state key of each tensor of ``layers``, and whether the step had written it before ``key``."""
+        order = list(self._lead.order) if key in self._lead.order else self._order
+        written = set(order[: order.index(key)])
         for path, _ in layers:
             for tensor in ("weight", "bias", "running_mean", "running_var"):
                 name = f"{'buffer' if tensor.startswith('running') else 'parameter'}/{path}.{tensor}"
                 if name in self._before:
-                    after = f"state/{name}" in written
-                    found[f"{path}.{tensor}"] = _wide(self._lead.state[name] if after else self._before[name])
-        return found
+                    yield f"{path}.{tensor}", name, f"state/{name}" in written
 
     def _masks(self, call: str) -> dict[str, np.ndarray]:
         """Keep patterns of this step by stream, for every call and Dropout that the step has."""
@@ -114,6 +129,9 @@ class Gatherer:
             spec = self._layers.get(_path(tap))
             if spec is not None and spec.kind == "dropout":
                 found[f"mask/{tap}"] = draws.keep(f"mask/{tap}", value.shape, spec.numbers["p"])
+                for step in range(max(0, self._step - 2), self._step + 3) if tap.startswith(f"{call}.") else ():
+                    beside = Draws(self._seed).at(step)
+                    found[f"mask/{tap}@{step}"] = beside.keep(f"mask/{tap}", value.shape, spec.numbers["p"])
         return found
 
     def _pieces(self, call: str, start: str, end: str, key: str) -> dict[str, Any]:
@@ -124,6 +142,7 @@ class Gatherer:
             "layers": layers,
             "train": train,
             "tensors": self._tensors(layers, key),
+            "earlier": self._earlier(layers, key),
             "masks": self._masks(call),
         }
 
@@ -203,6 +222,9 @@ class Gatherer:
         for step in range(max(0, self._step - 2), self._step + 3):
             draws = Draws(self._seed).at(step)
             others[f"noise@{step}"] = _wide(draws.normal("noise", shape))
+            if step == self._step:
+                uniform = _wide(draws.uniform("noise", shape))
+                others |= {"uniform noise": uniform, "uniform noise in [-1, 1]": 2 * uniform - 1}
         for name, value in self._lead.activation.items():
             if f"activation/{name}" != key and value.shape == shape:
                 others[name] = _wide(value)

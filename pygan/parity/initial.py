@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +40,11 @@ def compare_initial(candidate: StepRecord | None, reference: StepRecord | None) 
         side = "candidate" if candidate is None or not _keys(candidate) else "reference"
         return Initial((), Row(2, CLAIM, NOT_RUN, reason=f"the {side}'s recording holds no initial state"))
     checks = _checks(candidate, reference)
+    shape = structure_diagnosis([one for one in checks if not one.ok])
     both = sorted(_keys(candidate) & _keys(reference))
     unlike = [key for key in both if not _same(key, candidate, reference)]
     if not unlike:
-        return Initial(checks, Row(2, CLAIM, AGREE, len(both), 0.0, 0.0, 0.0))
+        return Initial(checks, Row(2, CLAIM, AGREE, len(both), 0.0, 0.0, 0.0), shape)
     first = unlike[0]
     difference = Difference(f"initial/{first}", fault="other bits than in the reference's recording (digests differ)")
     cause = UNKNOWN
@@ -54,7 +56,57 @@ def compare_initial(candidate: StepRecord | None, reference: StepRecord | None) 
     measured = None if difference.fault else difference.relative
     row = Row(2, CLAIM, DIFFERS, len(both), measured, 0.0, measured, first, reason)
     culprits = tuple(Difference(f"initial/{key}", fault="differs") for key in unlike)
-    return Initial(checks, row, Diagnosis(0, f"initial/{first}", cause, difference, culprits, forced=True))
+    found = Diagnosis(0, f"initial/{first}", cause, difference, culprits, forced=True)
+    return Initial(checks, row, shape or found)
+
+
+def structure_diagnosis(bad: Sequence[TensorCheck]) -> Diagnosis | None:
+    """The first of ``bad`` tensors in words of the code that made it; None where there is none."""
+    if not bad:
+        return None
+    first, cause = next(
+        ((one, cause) for one in bad if (cause := structure_cause(one, bad)) is not UNKNOWN), (bad[0], UNKNOWN)
+    )
+    culprits = tuple(Difference(f"initial/{one.key}", fault=str(one).partition(": ")[2]) for one in bad)
+    return Diagnosis(0, f"initial/{first.key}", cause, culprits[bad.index(first)], culprits, forced=True)
+
+
+def structure_cause(check: TensorCheck, bad: Sequence[TensorCheck]) -> Cause:
+    """What makes the state of one side lack a tensor, or have it in another shape."""
+    slot, _, path = check.key.partition("/")
+    mine, theirs = check.candidate, check.reference
+    parameters = [one for one in bad if one.key.startswith("parameter/")]
+    if slot != "parameter":
+        missing = sorted({one.key.partition("/")[0] for one in bad if one.candidate is None})
+        return (
+            UNKNOWN if parameters or mine else Cause("other optimiser", f"its state has no {' and no '.join(missing)}")
+        )
+    if mine is None or theirs is None:
+        there = mine or theirs
+        layer, tensor = path.rpartition(".")[::2]
+        same = [
+            one.key.partition("/")[2]
+            for one in parameters
+            if (one.candidate is None) == (theirs is None)
+            and (one.candidate or one.reference) == there
+            and one.key.endswith(f".{tensor}")
+            and one.key.partition("/")[2].partition(".")[0] == layer.partition(".")[0]
+        ]
+        if same:
+            names = (same[0], path) if mine is None else (path, same[0])
+            return Cause("layer renamed", " instead of ".join(one.rpartition(".")[0] for one in names))
+        if tensor == "bias":
+            return Cause("bias missing" if mine is None else "bias too many", layer)
+        return UNKNOWN
+    (ours, _), (others, _) = mine, theirs
+    if len(ours) != len(others):
+        return UNKNOWN
+    told = f"{ours} instead of {others}"
+    if len(ours) == 4 and ours[:2] == others[:2] and ours[2:] != others[2:]:
+        return Cause("kernel size", told)
+    if ours != others and ours == others[::-1]:
+        return Cause("weight transposed", told)
+    return Cause("layer of another size", told) if ours != others else UNKNOWN
 
 
 def _keys(record: StepRecord) -> set[str]:

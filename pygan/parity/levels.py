@@ -71,8 +71,13 @@ def batch_row(together: Together, steps: int) -> Row:
         return Row(4, claim, NOT_RUN, reason="no second order of batches to compare with")
     (mine, ours), (other, theirs) = rows
     unlike = [number for number, a, b in zip(numbers, ours, theirs, strict=True) if a != b]
-    told = f"{len(unlike)} batches of {mine} are not those of {other}, first at step {unlike[0]}" if unlike else ""
-    return Row(4, claim, DIFFERS if unlike else AGREE, len(numbers), reason=told)
+    if not unlike:
+        return Row(4, claim, AGREE, len(numbers))
+    told = f"{len(unlike)} batches of {mine} are not those of {other}, first at step {unlike[0]}"
+    same = {sha: number for number, sha in zip(numbers, theirs, strict=True)}
+    seen = [(number, same[sha]) for number, sha in zip(numbers, ours, strict=True) if same.get(sha, number) != number]
+    told += f"; {mine}'s step {seen[0][0]} sees what {other}'s step {seen[0][1]} does" if seen else ""
+    return Row(4, claim, DIFFERS, len(numbers), where=f"batch @ step {unlike[0]}", reason=told)
 
 
 MOST_BATCHES = 24

@@ -79,11 +79,13 @@ def diagnose_step(
     candidate_follows = together.follower is together.candidate
     lead, follow = (pair.reference, pair.candidate) if candidate_follows else (pair.candidate, pair.reference)
     forced = None
-    if lead.activation and lead.gradient and lead.state:
+    if lead.gradient and lead.state:
         forced = together.follower.spare.step(pair.step, FULL_CAPTURE, pair.before, force=lead)
     sides = together.roles(lead, forced) if forced else (pair.candidate, pair.reference)
     order = place_in_order((forced or follow).order or lead.order, lead.order)
     found = local_differences(*sides, rules, noise) if forced else [one.difference for one in outside]
+    if forced and not lead.activation and any(one.key.startswith("logits/") for one in found):
+        found = [one for one in found if not one.key.startswith(("gradient/", "loss/"))]  # these were not fed
     culprits = sorted([*modes, *found], key=lambda one: order(one.key))
     outside = sorted(outside, key=lambda one: order(one.key))
     first = culprits[0] if culprits else outside[0].difference
@@ -93,13 +95,18 @@ def diagnose_step(
     elif first.key == "batch":
         cause = Cause("other batch", first.fault)
     elif forced:
-        from pygan.parity.causes import name_cause
+        from pygan.parity.causes import NO_EXPLANATION, name_cause
 
         kind, _, name = first.key.partition("/")
         if kind == "gradient" and name in follow.gradient and not any(one.key == first.key for one in found):
             forced = replace(forced, gradient={**forced.gradient, name: follow.gradient[name]})  # with its history
         gatherer = Gatherer(together.follower.stack, pair.step, pair.before, lead, forced, previous)
         cause = gatherer.cause_of(first, candidate_follows, name_cause)
+        if cause == UNKNOWN and kind == "loss":  # one number says little: the gradient at its logits says more
+            for one in found:
+                if one.key.startswith("activation_gradient/") and cause == UNKNOWN:
+                    told = gatherer.loss_cause_of(one, candidate_follows, name_cause)
+                    cause = told if told.name not in NO_EXPLANATION else cause
         batch = next((one.difference for one in outside if one.key == "batch"), None)
         if cause == UNKNOWN and batch is not None and first.key.endswith(".input"):
             cause = Cause("other batch", batch.fault)
@@ -134,6 +141,12 @@ def local_differences(
 def _span(key: str, forced: StepRecord, lead: StepRecord) -> str:
     """Between which taps a culprit's own operations lie, where more than one module's are among them."""
     kind, _, tap = key.partition("/")
+    if kind == "logits" and not lead.activation:
+        earlier = forced.order[: list(forced.order).index(key)]
+        calls = dict.fromkeys(one.split("/", 1)[1].rpartition(".")[0] for one in earlier if one[:11] == "activation/")
+        known = {one.partition("/")[2] for one in earlier if one.startswith("logits/")}  # and found equal
+        made = ", ".join(one for one in calls if one.partition("/")[0] not in known)
+        return f"somewhere in the calls {made}, whose layers were not recorded at this step"
     if kind == "activation":
         if tap.endswith(".input"):
             return ""
@@ -164,8 +177,13 @@ def _neighbour(tap: str, forced: StepRecord, lead: StepRecord, step: int) -> str
 
 def agreeing(first: Diagnosis, second: Diagnosis | None, constants: frozenset[str]) -> Diagnosis:
     """The first diagnosis, its name taken back where the same place has another name, or the same constant another
-    value, at a second step: a formula that explains one step only is no explanation."""
-    if second is None or second.key != first.key or first.cause == UNKNOWN:
+    value, at a second step: a formula that explains one step only is no explanation. Of names between which the first
+    step does not tell, the second may."""
+    if second is None or second.key != first.key:
+        return first
+    if second.cause.name in first.cause.either:
+        return replace(first, cause=second.cause)
+    if first.cause == UNKNOWN:
         return first
     mine, other = first.cause, second.cause
     if mine.name != other.name or (mine.name in constants and mine.detail != other.detail):

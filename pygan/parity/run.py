@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from pygan import environment
 from pygan.draws import Draws
 from pygan.errors import ConfigError
-from pygan.parity.compare import compare_arrays
+from pygan.parity.causes.pictures import grid_cause, values_cause
+from pygan.parity.compare import Difference, compare_arrays
+from pygan.parity.evidence import UNKNOWN, Cause
 from pygan.parity.float32 import pictures_judged
 from pygan.parity.free import Separation, free_rows, grid_row, horizon, picture_curve, picture_rows
 from pygan.parity.initial import compare_initial
 from pygan.parity.judge import Judged
 from pygan.parity.levels import batch_row, init_law_rows, layout_rows, learning_rows, structure_rows
+from pygan.parity.locate import Diagnosis
 from pygan.parity.recordings import compare_recordings
 from pygan.parity.referee import Referee
 from pygan.parity.report import LEVELS, Report, Row, Tally
@@ -25,7 +28,7 @@ from pygan.parity.stepping import Stepping
 from pygan.parity.tolerances import FLOAT64_STEP
 from pygan.parity.verdicts import DIFFERS, NOT_RUN
 from pygan.records import StepRecord
-from pygan.state import widen
+from pygan.state import State, widen
 from pygan.training import fixed_latent
 
 Watch = Callable[[str, int, int], None]
@@ -170,7 +173,7 @@ class _Comparison:
     def _report(self, rows: list[Row], stepping: Stepping | None, curves: dict[str, Any], reason: str) -> Report:
         diagnosis = self.initial.diagnosis
         if diagnosis is None and stepping is not None:
-            diagnosis = stepping.diagnosis()
+            diagnosis = stepping.diagnosis() or self._beside_the_steps(rows)
         seconds = {**stepping.seconds, "steps": float(self.steps), **self._plain_seconds()} if stepping else {}
         return Report(
             self.together.candidate.title,
@@ -184,6 +187,30 @@ class _Comparison:
             data=images_of(self.follower),
             seconds=seconds,
         )
+
+    def _beside_the_steps(self, rows: Sequence[Row]) -> Diagnosis | None:
+        """Where and why batches, pictures or their grid differ though all steps agree."""
+        row = next((one for one in rows if one.verdict == DIFFERS and " @ step " in one.where), None)
+        if row is None or row.level not in (4, 9):
+            return None
+        what, _, number = row.where.partition(" @ step ")
+        cause = Cause("other batch", row.reason)
+        if row.level == 9:
+            pair = next((pair for pair in self.grids if pair[0].step == int(number)), None)
+            cause = UNKNOWN if pair is None else self._picture_cause(*pair, of_grid=what == "grid")
+        key = f"pictures/{what}" if what == "grid" else what
+        return Diagnosis(int(number), key, cause, Difference(key, fault=row.reason or f"differs by {row.measured:.2g}"))
+
+    def _picture_cause(self, candidate: StepRecord, reference: StepRecord, of_grid: bool) -> Cause:
+        mine, theirs = candidate.pictures, reference.pictures
+        if of_grid:
+            return grid_cause(mine["grid"], theirs["grid"], len(theirs["values"]))
+
+        def draw(state: State) -> np.ndarray:
+            self.referee.stack.load_state(widen(state, "float64"))
+            return self.referee.stack.generate(fixed_latent(self.config))
+
+        return values_cause(mine["values"], reference.state, draw)
 
     def _plain_seconds(self) -> dict[str, float]:
         """Seconds that as many plain steps of the live sides would have taken, from the median of a few."""

@@ -235,7 +235,8 @@ class Stepping:
         from pygan.parity.causes import CONSTANTS
 
         found = self._diagnosed(together, pair, bad)
-        second = self._diagnosed(together, *rest[0]) if rest and found.cause != UNKNOWN else None
+        told = found.cause != UNKNOWN or found.cause.either
+        second = self._diagnosed(together, *rest[0]) if rest and told else None
         found = agreeing(found, second, CONSTANTS)
         at = self._suspects[0][0].step
         if at != found.step:

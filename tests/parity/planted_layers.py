@@ -120,6 +120,9 @@ class Planted:
         affine_part = (self.t("weight"), self.t("bias")) if affine else (None, None)
         return F.batch_norm(x, *statistics, *affine_part, train, 0.1, eps)
 
+    def by_parts(self, x: Tensor, size: int) -> Tensor:
+        return torch.cat([self.normalised(part) for part in torch.split(x, [size] * (len(x) // size))])
+
     def by_hand(self, x: Tensor, root: Callable[[Tensor, int], Tensor]) -> Tensor:
         var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
         y = (x - mean) / root(var, x.numel() // x.shape[1])
@@ -192,6 +195,9 @@ SLIPS: list[tuple[str, str, Callable[[Planted, Tensor], Tensor]]] = [
     ("BatchNorm eps", "batch_norm", lambda p, x: p.normalised(x, eps=1e-300)),
     ("BatchNorm eps outside the root", "batch_norm", lambda p, x: p.by_hand(x, lambda var, n: var.sqrt() + 1e-5)),
     ("BatchNorm unbiased variance", "batch_norm", lambda p, x: p.by_hand(x, lambda var, n: unbiased(var, n).sqrt())),
+    ("BatchNorm over parts of the batch", "batch_norm", lambda p, x: p.by_parts(x, 1)),
+    ("BatchNorm over parts of the batch", "batch_norm", lambda p, x: p.by_parts(x, len(x) // 2)),
+    ("BatchNorm over parts of the batch", "batch_norm_relu", lambda p, x: torch.relu(p.by_parts(x, len(x) // 2))),
     ("BatchNorm affine missing", "batch_norm_relu", lambda p, x: torch.relu(p.normalised(x, affine=False))),
     ("leaky slope", "leaky", lambda p, x: F.leaky_relu(x, 0.01)),
     ("leaky slope", "leaky", lambda p, x: torch.relu(x)),

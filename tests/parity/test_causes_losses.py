@@ -45,6 +45,13 @@ SLIPS: list[tuple[str, Loss]] = [
     ("loss scaled", lambda z: total()(z) / 2),
     ("label smoothing", total(real=0.9)),
     ("label smoothing", total(fake=0.1)),
+    ("some labels flipped", lambda z: total()(z) + z["real"][2].item() / 6),
+    ("some labels flipped", lambda z: total()(z) - (z["fake"][0].item() + z["fake"][5].item()) / 8),
+    ("least-squares loss", lambda z: float(((z["real"] - 1) ** 2).mean() + (z["fake"] ** 2).mean())),
+    ("least-squares loss", lambda z: float(((z["real"] - 1) ** 2).mean() + (z["fake"] ** 2).mean()) / 2),
+    ("saturating loss", lambda z: -float(cross_entropy(z["real"], 0).mean() + cross_entropy(z["fake"], 1).mean())),
+    ("Wasserstein loss", lambda z: float(z["fake"].mean() - z["real"].mean())),
+    ("hinge loss", lambda z: float(np.maximum(0, 1 - z["real"]).mean() + np.maximum(0, 1 + z["fake"]).mean())),
     ("unknown cause", lambda z: total()(z) * 1.234),
     ("unknown cause", lambda z: total()(z) + 0.01),
     ("unknown cause", total(real=0.87)),  # one number cannot tell an unusual label from an unusual factor
@@ -97,6 +104,12 @@ def test_gradient_at_the_logits(seed: int) -> None:
     assert named(0.5 * reference) == "loss scaled (times 0.5)"
     assert named(1.234 * reference) == "loss scaled (times 1.234)"
     assert named(slope(z, 0.87) / 6) == "label smoothing (label 0.87 instead of 1)"
+    flipped = np.where(np.arange(6)[:, None] == 2, slope(z, 0.0) / 6, reference)
+    assert named(flipped) == "some labels flipped (in the term of real: 1 of 6 samples)"
+    assert named((z - 1) / 3) == "least-squares loss (of raw logits)"
+    assert named(-np.ones_like(z) / 6) == "Wasserstein loss"
+    assert named(-slope(z, 0.0) / 6) == "saturating loss"
+    assert named(np.where(z < 1, -1.0, 0.0) / 6) in ("hinge loss", "Wasserstein loss", str(UNKNOWN))
     assert named(-reference) == "sign flipped"
     assert named(reference[::-1]) == "samples permuted (in reverse order)"
     assert named(slope(z, 0.87) / 5) == str(UNKNOWN)

@@ -117,6 +117,11 @@ SLIPS: list[tuple[str, Callable[[Case], Slots]]] = [
     ("stale beta powers", lambda c: c.reference | {"beta_power": c.before["beta_power"]}),
     ("weight decay", lambda c: c.reference | {"parameter": c.reference["parameter"] - 2e-6 * c.before["parameter"]}),
     ("weight decay", lambda c: adam(c.before, c.g + 1e-2 * c.before["parameter"], c.k)),
+    ("weights clipped", lambda c: c.reference | {"parameter": np.clip(c.reference["parameter"], -0.03, 0.03)}),
+    ("gradient clipped", lambda c: adam(c.before, np.clip(c.g, -1e-4, 1e-4), c.k)),
+    ("gradient scaled", lambda c: adam(c.before, 0.37 * c.g, c.k)),
+    ("moments not kept", lambda c: c.reference | {slot: c.before[slot] for slot in ("exp_avg", "exp_avg_sq")}),
+    ("moments not kept", lambda c: c.reference | {"exp_avg_sq": c.before["exp_avg_sq"]}),
     ("moments reset", lambda c: adam(c.before | {"exp_avg": ZERO, "exp_avg_sq": ZERO}, c.g, c.k)),
     (
         "moments reset",

@@ -284,7 +284,10 @@ def test_each_live_stacks_own_order_of_two_epochs_is_compared() -> None:
     report = compare_runs(live(base=Unshuffled), live(), 1, levels=[4])
     (row,) = [row for row in report.rows if row.claim.startswith("batches of two epochs")]
     assert (row.verdict, row.compared) == (DIFFERS, 4)
-    assert row.reason == "2 batches of torch are not those of torch, first at step 2"
+    told = "2 batches of torch are not those of torch, first at step 2; torch's step 2 sees what torch's step 0 does"
+    assert row.reason == told
+    assert report.diagnosis is not None
+    assert (report.diagnosis.step, str(report.diagnosis.cause)) == (2, f"other batch ({told})")
     (row,) = [row for row in compare_runs(live(), live(), 1, levels=[4]).rows if row.claim.startswith("batches of two")]
     assert (row.verdict, row.compared) == (AGREE, 4), "two epochs, though one step was taken"
 

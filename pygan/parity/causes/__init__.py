@@ -14,7 +14,7 @@ import numpy as np
 from pygan.parity.causes import activation, batch_norm, convolution, dropout, gradient, inputs, loss, optimiser
 from pygan.parity.causes.common import Hypothesis, best, named
 from pygan.parity.causes.formula import Formula
-from pygan.parity.causes.generic import not_finite, scaled_output, sign_flipped
+from pygan.parity.causes.generic import lowered_precision, not_finite, scaled_output, sign_flipped
 from pygan.parity.causes.names import CAUSES
 from pygan.parity.causes.permutation import permutations
 from pygan.parity.causes.widths import constant_width
@@ -45,6 +45,9 @@ CONSTANTS = frozenset(
 )
 """Slips that read the same from the other side: there the evidence's numbers may be the candidate's."""
 
+MIRRORED = CONSTANTS | {"dropout rate", "betas swapped"}
+"""The same for what is counted and not solved, and so differs from step to step."""
+
 NO_EXPLANATION = frozenset({"sign flipped", "scaled output", "gradient scaled"})
 """Names that only describe the numbers."""
 
@@ -57,11 +60,14 @@ def name_cause(evidence: Evidence) -> Cause:
     if broken is not None and not isinstance(evidence, UpdateEvidence):  # an update's slots can still be explained
         return broken
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = best(evidence, [rules(evidence) for rules in (_specific, permutations, _last_resorts)])
+        ties: set[str] = set()
+        found = best(evidence, [rules(evidence) for rules in (_specific, permutations, _last_resorts)], ties)
         other = _other_side(evidence)
         if other is not None and (found is None or found.name in NO_EXPLANATION):
-            constant = best(other, [(one for one in _specific(other) if one.name in CONSTANTS)])
+            constant = best(other, [(one for one in _specific(other) if one.name in MIRRORED)])
             found = found if constant is None else _mirrored(constant)
+    if found is None and broken is None and ties:
+        return replace(UNKNOWN, either=tuple(sorted(ties)))
     return named(evidence, found) if found is not None or broken is None else broken
 
 
@@ -88,6 +94,9 @@ def _of_layers(evidence: ForwardEvidence) -> Iterator[Hypothesis]:
     formula = Formula(evidence)
     for rule in OF_LAYERS if formula.holds else ():
         yield from rule(formula)
+    if formula.holds and evidence.earlier:
+        stale = replace(evidence, tensors={**evidence.tensors, **evidence.earlier})
+        yield Hypothesis("order of updates", Formula(stale).value(), "the parameters are those of before the step")
     if isinstance(evidence, BackwardEvidence):
         yield from gradient.gradient_missing(evidence)
     if isinstance(evidence, GradientEvidence):
@@ -99,6 +108,8 @@ def _of_layers(evidence: ForwardEvidence) -> Iterator[Hypothesis]:
 
 
 def _last_resorts(evidence: Evidence) -> Iterator[Hypothesis]:
+    if not isinstance(evidence, UpdateEvidence):
+        yield from lowered_precision(evidence)
     if isinstance(evidence, BackwardEvidence):
         yield from gradient.gradient_scaled(evidence)
         yield from sign_flipped(evidence)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pygan.parity.causes.common import Hypothesis, other_widths, reproduces_reference, resolved, solve
-from pygan.parity.causes.formula import Formula, batch_norm
+from pygan.parity.causes.formula import Formula, Layer, batch_norm
 from pygan.parity.evidence import BufferEvidence
 
 
@@ -75,6 +78,37 @@ def unbiased_variance(formula: Formula) -> Iterator[Hypothesis]:
             yield Hypothesis("BatchNorm unbiased variance", value)
 
 
+def over_parts(formula: Formula) -> Iterator[Hypothesis]:
+    """Statistics of parts of the batch, each for itself (ghost BatchNorm), of single samples, or of the first one."""
+    count = len(formula.calls[0].x)
+    ways = {f"{parts} parts": even(count, parts) for parts in (2, 4, 8) if parts < count}
+    ways |= {f"{parts} parts, the larger first": even(count, parts)[::-1] for parts in (2, 4, 8) if count % parts}
+    ways |= {"every sample by itself": [1] * count}
+    for layer in formula.of_kind("batch_norm") if count > 1 else ():
+        if not layer.train:
+            continue
+        for detail, sizes in ways.items():
+            value = formula.value({layer.path: partial(_by_parts, sizes=sizes)})
+            yield Hypothesis("BatchNorm over parts of the batch", value, detail)
+        value = formula.value({layer.path: _by_first})
+        yield Hypothesis("BatchNorm over parts of the batch", value, "all by the first sample's statistics")
+
+
+def even(count: int, parts: int) -> list[int]:
+    """Sizes of nearly equal parts, the smaller ones first."""
+    return sorted(count // parts + (place < count % parts) for place in range(parts))
+
+
+def _by_parts(layer: Layer, x: Tensor, sizes: list[int]) -> Tensor:
+    return torch.cat([batch_norm(layer, part) for part in torch.split(x, sizes)])
+
+
+def _by_first(layer: Layer, x: Tensor) -> Tensor:
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    first = {"running_mean": x[:1].mean(axes), "running_var": x[:1].var(axes, unbiased=False)}
+    return batch_norm(replace(layer, tensors={**layer.tensors, **first}), x, batch=False)
+
+
 def affine_missing(formula: Formula) -> Iterator[Hypothesis]:
     """Weight and bias left out, or one of them."""
     for layer in formula.of_kind("batch_norm"):
@@ -83,7 +117,7 @@ def affine_missing(formula: Formula) -> Iterator[Hypothesis]:
             yield Hypothesis("BatchNorm affine missing", value, detail)
 
 
-RULES = (mode, eps_value, eps_outside, unbiased_variance, affine_missing)
+RULES = (mode, eps_value, eps_outside, unbiased_variance, over_parts, affine_missing)
 
 
 # --- running statistics ------------------------------------------------------------------------------------------
@@ -95,18 +129,23 @@ def statistics(x: np.ndarray, biased: bool = False) -> tuple[np.ndarray, np.ndar
     return x.mean(axes), x.var(axes, ddof=0 if biased else 1)
 
 
+USUAL = (0.1, float(np.float32(0.1)), 0.01, 0.9, 0.99)
+"""Momenta that layers have by default."""
+
+
 def buffers(evidence: BufferEvidence) -> Iterator[Hypothesis]:
     """``(1 - m) before + m new`` with another m, another variance, or another number of times."""
-    momentum = evidence.layer.numbers.get("momentum", 0.1)
-    if momentum is None:  # an average over all batches so far, which a state does not count
-        return
-    before, m = evidence.before, float(momentum)
+    before, momentum = evidence.before, evidence.layer.numbers.get("momentum", 0.1)
     of_variance = evidence.key.endswith("running_var")
     if evidence.x.ndim < 2 or evidence.x.size <= evidence.x.shape[1]:
         return
     new = statistics(evidence.x)[of_variance]
-    if not reproduces_reference(evidence, (1 - m) * before + m * new):
+    known = [momentum, solve(before, new - before, evidence.reference), *USUAL]  # those known may be the candidate's
+    given = [float(one) for one in known if one is not None]  # None: an average over all batches so far
+    held = [one for one in given if reproduces_reference(evidence, (1 - one) * before + one * new)]
+    if not held:
         return
+    m = held[0]
 
     def moved(by: float, towards: np.ndarray = new, start: np.ndarray = before) -> np.ndarray:
         return (1 - by) * start + by * towards
@@ -114,6 +153,9 @@ def buffers(evidence: BufferEvidence) -> Iterator[Hypothesis]:
     yield Hypothesis("stale buffers", before)
     yield Hypothesis("buffers updated twice", moved(m, start=moved(m)))
     yield Hypothesis("BatchNorm momentum", moved(1 - m), constant=("momentum", 1 - m, m), detail="the complement")
+    for calls in (1, 2):  # in a step
+        average = moved(1 / (calls * (evidence.step + 1)))
+        yield Hypothesis("BatchNorm momentum", average, constant=("momentum", "None (a mean over all batches)", m))
     if of_variance:
         yield Hypothesis("biased running variance", moved(m, statistics(evidence.x, biased=True)[1]))
     if evidence.tolerance <= 1e-8:

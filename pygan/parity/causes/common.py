@@ -151,8 +151,9 @@ def clearly_apart(evidence: Evidence, target: Target, free: int = 0) -> bool:
     return target.distance > (max(rounding, target.allowed) if free else rounding)
 
 
-def best(evidence: Evidence, tiers: Iterable[Iterable[Hypothesis]]) -> Hypothesis | None:
-    """The hypothesis that explains the evidence; None where none does, or where different ones do equally well.
+def best(evidence: Evidence, tiers: Iterable[Iterable[Hypothesis]], ties: set[str] | None = None) -> Hypothesis | None:
+    """The hypothesis that explains the evidence; None where none does, or where different ones do equally well: then
+    ``ties`` gets their names.
 
     Of fits as good as the best one, those of the first tier count, and of these the ones with fewest free constants.
     """
@@ -169,7 +170,10 @@ def best(evidence: Evidence, tiers: Iterable[Iterable[Hypothesis]]) -> Hypothesi
     kept = [(tier, one.free, one) for fit, tier, one in held if fit <= bar]
     first = min((tier, free) for tier, free, _ in kept)
     simplest = [one for tier, free, one in kept if (tier, free) == first]
-    return simplest[0] if len({one.name for one in simplest}) == 1 else None
+    names = {one.name for one in simplest}
+    if len(names) > 1 and ties is not None:
+        ties |= names
+    return simplest[0] if len(names) == 1 else None
 
 
 def named(evidence: Evidence, hypothesis: Hypothesis | None) -> Cause:

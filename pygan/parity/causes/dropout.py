@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from pygan.parity.causes.common import Hypothesis, resolved, solve
 from pygan.parity.causes.formula import Formula, Function, Layer, numbered, tensor
+from pygan.parity.evidence import ForwardEvidence
 
 
 def _active(formula: Formula) -> list[Layer]:
@@ -57,4 +59,40 @@ def mask_order(formula: Formula) -> Iterator[Hypothesis]:
                 yield Hypothesis("mask order", value, f"{stream} instead of {own}")
 
 
-RULES = (dropout_scale, dropout_off, mask_inverted, mask_order)
+def over_channels(formula: Formula) -> Iterator[Hypothesis]:
+    """Whole channels dropped, as Dropout2d does; which ones is read from the candidate's output."""
+    evidence, last = formula.evidence, formula.layers[-1]
+    if type(evidence) is not ForwardEvidence or last not in _active(formula) or evidence.candidate.ndim < 3:
+        return
+    x = formula.input_of(len(formula.layers) - 1).numpy()
+    if evidence.candidate.shape != x.shape:
+        return
+    kept = evidence.candidate.any(tuple(range(2, x.ndim)), keepdims=True)
+    if not kept.all():
+        yield Hypothesis("dropout over channels", x * (kept * last.scale))
+
+
+def other_rate(formula: Formula) -> Iterator[Hypothesis]:
+    """Another rate: of the same uniform numbers more units or fewer are kept, and the factor is that rate's."""
+    evidence, last = formula.evidence, formula.layers[-1]
+    if type(evidence) is not ForwardEvidence or last not in _active(formula) or last.mask is not None:
+        return
+    streams = formula.streams(last)
+    x = formula.input_of(len(formula.layers) - 1).numpy()
+    own = evidence.masks[streams[0]].astype(bool) if streams else np.ones(0, bool)
+    if own.shape != x.shape or evidence.candidate.shape != x.shape:
+        return
+    kept = (evidence.candidate != 0) | ((x == 0) & own)
+    more, fewer = np.count_nonzero(kept & ~own), np.count_nonzero(own & ~kept)
+    if bool(more) == bool(fewer):  # units drawn by other numbers, or the same units
+        return
+    solved = solve(np.zeros_like(x), x * kept, evidence.candidate) or 0.0
+    mine, theirs = (f"{float(1 - one.mean()):.2g}" for one in (kept, own))
+    for scale, free in ((last.scale, 0), (solved, 1)):
+        of_rate = abs(kept.mean() - 1 / max(scale, 1.0)) < 5 * np.sqrt(0.25 / kept.size)
+        if of_rate or not free:  # a port may change the rate alone, and the factor only with it
+            told = ("share of dropped units", mine, theirs)
+            yield Hypothesis("dropout rate", scale * x * kept, free=free, constant=told)
+
+
+RULES = (dropout_scale, dropout_off, mask_inverted, mask_order, over_channels, other_rate)

@@ -103,7 +103,8 @@ def batch_norm(
     eps = float(layer.numbers.get("eps", 1e-5)) if eps is None else eps
     if layer.train if batch is None else batch:
         axes = [axis for axis in range(x.ndim) if axis != 1]
-        mean, var = x.mean(axes), x.var(axes, unbiased=unbiased)
+        more = unbiased and x.numel() > x.shape[1]
+        mean, var = x.mean(axes), x.var(axes, unbiased=more)
     else:
         mean, var = layer.tensors["running_mean"], layer.tensors["running_var"]
     root = var.sqrt() + eps if eps_outside else (var + eps).sqrt()

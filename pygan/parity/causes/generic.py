@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pygan.parity.causes.common import Hypothesis, solve
+from pygan.parity.causes.common import NARROW, Hypothesis, solve
 from pygan.parity.evidence import Cause, Evidence
 
 
@@ -20,6 +20,17 @@ def scaled_output(evidence: Evidence) -> Iterator[Hypothesis]:
     factor = solve(np.zeros_like(evidence.reference), evidence.reference, evidence.candidate)
     if factor:
         yield Hypothesis("scaled output", factor * evidence.reference, f"times {factor:.8g}", 1)
+
+
+def lowered_precision(evidence: Evidence) -> Iterator[Hypothesis]:
+    """Every number of the candidate is one that a narrower type has, and next to the reference's."""
+    mine, theirs = evidence.candidate, evidence.reference
+    if evidence.tolerance > NARROW or mine.shape != theirs.shape or np.count_nonzero(mine) < 8:
+        return
+    near = np.allclose(mine, theirs, rtol=1e-2, atol=1e-3 * float(np.abs(theirs).max(initial=0.0)))
+    if near and np.array_equal(mine.astype(np.float32), mine) and not np.array_equal(theirs.astype(np.float32), theirs):
+        narrow = np.array_equal(mine.astype(np.float32).view(np.uint32) & 0xFFFF, np.zeros(mine.shape))
+        yield Hypothesis("lowered precision", mine, "bfloat16 numbers" if narrow else "Float32 numbers")
 
 
 def not_finite(evidence: Evidence) -> Cause | None:

@@ -6,11 +6,14 @@ is, and with which labels, is found by reproducing the reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from pygan.parity.causes.common import NARROW, Hypothesis, reproduces_reference, solve
 from pygan.parity.evidence import LossEvidence
@@ -77,12 +80,12 @@ class Loss:
 
     def __init__(self, evidence: LossEvidence, terms: tuple[Term, ...]) -> None:
         self.evidence, self.terms = evidence, terms
-        self._gradient = evidence.key.startswith("activation_gradient/")
+        self.of_gradient = evidence.key.startswith("activation_gradient/")
 
     def value(self, terms: tuple[Term, ...]) -> np.ndarray:
         """The loss made of ``terms``, or its gradient, in the evidence's shape."""
         reference = self.evidence.reference
-        if self._gradient:
+        if self.of_gradient:
             total = sum((term.factor * term.gradient() for term in terms), np.zeros_like(self.terms[0].logits))
             return np.asarray(total).reshape(reference.shape)
         return np.full(reference.shape, sum(term.factor * term.mean() for term in terms))
@@ -190,6 +193,79 @@ def label_smoothing(loss: Loss) -> Iterator[Hypothesis]:
                 )
 
 
+def flipped_labels(loss: Loss) -> Iterator[Hypothesis]:
+    """Some samples of a call with the other label: read from a gradient's elements; from a loss alone one or two."""
+    for term in loss.terms:
+        if not term.binary or term.count < 2:
+            continue
+        if loss.evidence.reference.size > 1:
+            other = loss.value(_with(loss, {term.name: replace(term, label=1 - term.label)}))
+            mine, theirs = loss.evidence.candidate, loss.evidence.reference
+            if mine.shape == theirs.shape and loss.evidence.reference.size == term.count:
+                flipped = np.abs(mine - other) < np.abs(mine - theirs)
+                if 0 < np.count_nonzero(flipped) < flipped.size:
+                    yield Hypothesis("some labels flipped", np.where(flipped, other, theirs), _of(term, flipped))
+            continue
+        if loss.evidence.tolerance > NARROW:  # any number is some sum of two logits
+            continue
+        share = term.factor / term.count * (2 * float(term.label) - 1) * term.logits.reshape(-1)
+        for count in (1, 2):
+            for places in combinations(range(min(term.count, MOST_FLIPPED)), count):
+                value = np.full_like(loss.evidence.reference, loss.value(loss.terms).item() + share[list(places)].sum())
+                detail = f"in the term of {term.name}: sample {' and '.join(map(str, places))}"
+                yield Hypothesis("some labels flipped", value, detail)
+
+
+MOST_FLIPPED = 128
+
+
+def _of(term: Term, flipped: np.ndarray) -> str:
+    return f"in the term of {term.name}: {np.count_nonzero(flipped)} of {flipped.size} samples"
+
+
+Other = Callable[[Tensor, float], Tensor]
+OTHER_LOSSES: dict[str, dict[str, Other]] = {
+    "least-squares loss": {
+        "of raw logits": lambda z, label: (z - label).square(),
+        "half, of raw logits": lambda z, label: (z - label).square() / 2,
+        "of probabilities": lambda z, label: (z.sigmoid() - label).square(),
+        "half, of probabilities": lambda z, label: (z.sigmoid() - label).square() / 2,
+    },
+    "saturating loss": {"": lambda z, label: -F.softplus((2 * label - 1) * z)},
+    "Wasserstein loss": {"": lambda z, label: (1 - 2 * label) * z},
+    "hinge loss": {"": lambda z, label: (1 - (2 * label - 1) * z).relu()},
+}
+"""Losses of other GANs, of one logit and its label; a saturating loss is log(1 - D) where -log(D) is meant."""
+
+
+def other_losses(loss: Loss) -> Iterator[Hypothesis]:
+    """A loss of another GAN of the same logits and labels, averaged or summed."""
+    if not all(term.binary for term in loss.terms):
+        return
+    for name, forms in OTHER_LOSSES.items():
+        for detail, form in forms.items():
+            for summed in (False, True):
+                value = _made(loss, form, summed)
+                yield Hypothesis(name, value, ", ".join(one for one in (detail, "summed" * summed) if one))
+
+
+def _made(loss: Loss, form: Other, summed: bool) -> np.ndarray:
+    """The loss by ``form``, or its gradient, in the evidence's shape."""
+    total, gradient = 0.0, np.zeros_like(loss.terms[0].logits)
+    for term in loss.terms:
+        z = torch.from_numpy(np.ascontiguousarray(term.logits)).requires_grad_()
+        value = form(z, float(term.label))
+        made = value.sum() if summed else value.mean()
+        total += made.item()
+        if loss.of_gradient:
+            gradient = gradient + torch.autograd.grad(made, z)[0].numpy()
+    return (
+        gradient.reshape(loss.evidence.reference.shape)
+        if loss.of_gradient
+        else np.full(loss.evidence.reference.shape, total)
+    )
+
+
 def _subsets(terms: tuple[Term, ...]) -> Iterator[tuple[Term, ...]]:
     for count in range(len(terms), 0, -1):
         yield from combinations(terms, count)
@@ -203,4 +279,4 @@ def _in_terms(loss: Loss, terms: tuple[Term, ...]) -> str:
     return "" if len(terms) == len(loss.terms) else f"in the term of {', '.join(term.name for term in terms)}"
 
 
-RULES = (reduction, labels_swapped, term_missing, scaled, label_smoothing)
+RULES = (reduction, labels_swapped, term_missing, scaled, label_smoothing, flipped_labels, other_losses)

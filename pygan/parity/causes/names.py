@@ -20,6 +20,8 @@ CAUSES: Mapping[str, str] = {
     "BatchNorm mode": "Look which calls run in train and which in eval mode: one used the other's statistics.",
     "BatchNorm eps": "Compare the eps of the BatchNorm layers; defaults differ between frameworks.",
     "BatchNorm eps outside the root": "Look where eps is added: to the variance under the root, not to the deviation.",
+    "BatchNorm over parts of the batch": "Look over which samples the statistics are taken: over all of the batch, not "
+    "over parts of it or single samples.",
     "BatchNorm unbiased variance": "Normalise with the variance divided by n; n - 1 is for the running variance.",
     "BatchNorm affine missing": "Look whether the BatchNorm has weight and bias, and whether they are carried over.",
     "BatchNorm momentum": "Compare momentum; some frameworks count the share kept, others the share replaced.",
@@ -33,6 +35,8 @@ CAUSES: Mapping[str, str] = {
     "other activation": "Look at which activation function the layer uses.",
     "dropout scale": "Look at what kept units are multiplied by: 1 / (1 - p), with p the rate of dropping.",
     "dropout off": "Look at the mode of the call: dropout should be active and is not.",
+    "dropout rate": "Compare the rates of dropping: other units are kept, and kept units have another factor.",
+    "dropout over channels": "Look at the kind of dropout: whole channels are dropped where single units should be.",
     "mask order": "Look at the order in which keep patterns are drawn: that of another call or layer was used.",
     "dropout mask inverted": "Look whether the draw means keep or drop: the pattern is complemented.",
     "constant in the wrong width": "Only one run rounds this constant to Float32: use the same number in both.",
@@ -43,6 +47,11 @@ CAUSES: Mapping[str, str] = {
     "loss term missing": "Look whether every call enters the loss, and whether one of them is detached from it.",
     "loss scaled": "Look for a constant factor on the loss, such as a half.",
     "label smoothing": "Look at the labels: one was moved inwards.",
+    "some labels flipped": "Look at the labels, sample by sample: some are those of the other class.",
+    "least-squares loss": "The loss is LSGAN's squared distance from the labels: use cross-entropy on logits.",
+    "saturating loss": "The generator minimises log(1 - D), the minimax loss: let it maximise log(D).",
+    "Wasserstein loss": "The loss is a mean of raw logits, a critic's: use cross-entropy on logits.",
+    "hinge loss": "The loss is a hinge on the logits: use cross-entropy on logits.",
     # gradients
     "gradient missing": "No gradient arrives: look for a detach, a no_grad, or a loss computed outside the gradient.",
     "gradient scaled": "Look for a constant factor between the loss and this gradient.",
@@ -52,6 +61,7 @@ CAUSES: Mapping[str, str] = {
     # optimisers
     "beta1": "Compare Adam's beta1; the DCGAN paper's 0.5 is not the default.",
     "beta2": "Compare Adam's beta2.",
+    "betas swapped": "Look at the order in which the two betas are given.",
     "learning rate": "Compare the learning rates, network by network, and any schedule.",
     "Adam eps": "Compare Adam's eps, and whether it is added before or after the bias correction.",
     "Adam eps inside the root": "Look where Adam's eps is added: beside the root, not under it.",
@@ -60,9 +70,12 @@ CAUSES: Mapping[str, str] = {
     "stale beta powers": "Look at Adam's step count: the bias correction belongs to another update.",
     "weight decay": "Look for a weight decay in the optimiser.",
     "moments reset": "Adam's moments started anew: look whether the optimiser is built again or its state is lost.",
+    "moments not kept": "Look at the optimiser's state: the update is right and its new moments are not stored.",
     "gradient squared missing": "Look at Adam's second moment: it averages the squared gradient.",
     "update applied twice": "Look whether the optimiser's step is called twice.",
     "sign of the update": "The step goes uphill: look at the sign of the loss or of the update.",
+    "weights clipped": "Look for a clamp on the parameters after the update, as a Wasserstein GAN has.",
+    "order of updates": "Look at which network is updated first: this call sees parameters of before their update.",
     "other optimiser": "Look at which optimiser is built: another rule explains this step.",
     # inputs
     "other draws": "Look at the stream and step of the random draw, or at which array enters the call.",
@@ -73,10 +86,17 @@ CAUSES: Mapping[str, str] = {
     "other batch": "Compare the order of the images in an epoch, how the order changes from epoch to epoch, and how "
     "grey values are scaled.",
     # before the first step
+    "layer renamed": "Give the layer the name that it has on the other side.",
+    "bias too many": "Build the layer without a bias: PyTorch's layers have one by default.",
+    "kernel size": "Compare the kernel sizes of the convolution.",
+    "layer of another size": "Compare the layer's numbers of inputs and outputs.",
     "initial weights in another order": "Fill the weights in the order of memory in which the draws are made.",
     "initial weights scaled": "Compare the standard deviation or gain of the initialiser.",
     "other initial weights": "Compare the law and the stream of the draws of this layer's weights.",
     "beta powers one step ahead": "Adam's powers of beta start at beta, not at its square.",
+    # pictures
+    "grid laid out otherwise": "Look at how the pictures are put into the grid: their order, and the direction of rows "
+    "and columns.",
     # runs as a whole
     "carried over from earlier steps": "Look at what lives outside the state: gradients not reset, schedules, caches.",
     "not deterministic": "Two runs of the same steps differ: look for draws without a key and for atomic sums.",

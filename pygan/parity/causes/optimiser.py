@@ -114,6 +114,14 @@ def betas(u: Update) -> Iterator[Hypothesis]:
             )
 
 
+def betas_swapped(u: Update) -> Iterator[Hypothesis]:
+    """Each beta where the other belongs."""
+    k = {**u.k, "beta1": u.k["beta2"], "beta2": u.k["beta1"]}
+    for powers in (u.powers, u.power(k, u.count)):
+        yield from u.with_powers("betas swapped", adam(u.before, u.g, k, powers))
+        yield Hypothesis("betas swapped", adam(u.before, u.g, k, powers) | {"beta_power": u.power(k, u.count + 1)})
+
+
 def learning_rate(u: Update) -> Iterator[Hypothesis]:
     """Another factor of the movement, solved."""
     unit = (u.reference["parameter"] - u.x) / u.k["lr"]
@@ -224,6 +232,36 @@ def weight_decay(u: Update) -> Iterator[Hypothesis]:
         yield Hypothesis("weight decay", slots, f"in the gradient, {inside:.6g}", 1)
 
 
+def clipped_weights(u: Update) -> Iterator[Hypothesis]:
+    """The parameter clipped to [-c, c] after its update; c is the largest element that was left."""
+    limit = float(np.max(np.abs(u.after["parameter"]), initial=0.0))
+    clipped = np.clip(u.reference["parameter"], -limit, limit)
+    if limit > 0 and np.count_nonzero(np.abs(clipped) == limit) > 1:
+        yield Hypothesis("weights clipped", u.reference | {"parameter": clipped}, f"to {limit:.6g} and less", 1)
+
+
+def other_gradient(u: Update) -> Iterator[Hypothesis]:
+    """A gradient clamped or scaled between the backward pass and the moments; how, is read from the first moment."""
+    b1 = u.k["beta1"]
+    if b1 >= 1:
+        return
+    entered = (u.after["exp_avg"] - b1 * u.before["exp_avg"]) / (1 - b1)
+    limit = float(np.max(np.abs(entered), initial=0.0))
+    if np.isfinite(limit) and limit < (1 - 1e-6) * float(np.max(np.abs(u.g), initial=0.0)):
+        clipped = np.clip(u.g, -limit, limit)
+        yield from u.with_powers("gradient clipped", adam(u.before, clipped, u.k), f"to {limit:.6g} and less", 1)
+    factor = solve(np.zeros_like(u.g), u.g, entered)
+    if factor is not None and factor > 0:
+        slots = adam(u.before, factor * u.g, u.k)
+        yield from u.with_powers("gradient scaled", slots, f"times {factor:.6g} before the moments", 1)
+
+
+def moments_not_kept(u: Update) -> Iterator[Hypothesis]:
+    """The parameter moved by moments that were not stored."""
+    for slots in (MOMENTS, *((one,) for one in MOMENTS)):
+        yield Hypothesis("moments not kept", u.reference | {slot: u.before[slot] for slot in slots})
+
+
 def moments_reset(u: Update) -> Iterator[Hypothesis]:
     """The moments taken as zero before the update."""
     empty = {**u.before, **{slot: np.zeros_like(u.before[slot]) for slot in MOMENTS}}
@@ -268,6 +306,19 @@ def other_optimiser(u: Update) -> Iterator[Hypothesis]:
                 yield Hypothesis("other optimiser", slots, f"{what}, rate {rate:.6g}", 1)
 
 
+def known_rules(u: Update) -> Iterator[Hypothesis]:
+    """NAdam and RMSprop with the state's own numbers; what they do not use may stay as it was."""
+    (p, q), b1 = u.powers, u.k["beta1"]
+    m, v = u.reference["exp_avg"], u.reference["exp_avg_sq"]
+    root = np.sqrt(v / (1 - q)) + u.k["eps"]
+    nadam = u.x - u.k["lr"] * (b1 * m / (1 - p * b1) + (1 - b1) * u.g / (1 - p)) / root
+    yield from u.with_powers("other optimiser", {**u.reference, "parameter": nadam}, "NAdam")
+    plain = np.sqrt(v) + u.k["eps"]
+    for moment in (u.before["exp_avg"], m):
+        slots = {**u.reference, "exp_avg": moment, "parameter": u.x - u.k["lr"] * u.g / plain}
+        yield from u.with_powers("other optimiser", slots, "RMSprop")
+
+
 def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
     sizes = float(np.sum(a * a)) * float(np.sum(b * b))
     return bool(sizes > 0 and float(np.sum(a * b)) ** 2 > (1 - 1e-6) * sizes)
@@ -275,6 +326,7 @@ def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
 
 RULES = (
     betas,
+    betas_swapped,
     learning_rate,
     adam_eps,
     constant_width,
@@ -283,7 +335,11 @@ RULES = (
     sign,
     bias_correction,
     weight_decay,
+    clipped_weights,
+    other_gradient,
+    moments_not_kept,
     moments_reset,
     square_missing,
     other_optimiser,
+    known_rules,
 )

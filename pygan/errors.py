@@ -1,7 +1,7 @@
 """Errors that reach a user as one message, never as a traceback.
 
 Exit codes of the command line (one meaning each, everywhere): 0 agree or done, 1 differs,
-2 bad input or environment, 130 stopped by Ctrl-C.
+2 bad input or environment, 3 cannot tell (of ``pygan bench --against``), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ ABOVE = (
     "pygan.parity",
     "pygan.benchmarking",
     "pygan.cli",
+    "pygan.comparison",
     "pygan.gifs",
     "pygan.stopped",
     "pygan.recording",
@@ -50,7 +51,7 @@ def test_this_test_would_see_torch() -> None:
     "module",
     ["pygan", "pygan.config", "pygan.recipes", "pygan.stacks", "pygan.stacks.choose", "pygan.stacks.flux_stack",
      "pygan.training", "pygan.traces", "pygan.recording", "pygan.schedule", "pygan.parity.compare",
-     "pygan.parity.sides", "pygan.data", "pygan.cli", "pygan.capture"],
+     "pygan.parity.sides", "pygan.data", "pygan.cli", "pygan.capture", "pygan.comparison.reading"],
 )  # fmt: skip
 def test_importing_loads_neither_torch_nor_julia(module: str) -> None:
     assert loaded(f"import {module}") == "LOADED"
@@ -58,7 +59,7 @@ def test_importing_loads_neither_torch_nor_julia(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("gif", "train", "record", "bench")), ["doctor", "--json"]],
+    [["--help"], *([name, "--help"] for name in ("gif", "train", "record", "bench", "compare")), ["doctor", "--json"]],
     ids=str,
 )
 def test_help_and_doctor_load_neither_torch_nor_julia(arguments: list[str]) -> None:

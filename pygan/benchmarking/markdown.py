@@ -299,4 +299,8 @@ def _rules() -> Iterator[str]:
         "  still inside the time.",
         "- Peak memory is that of a process tree that only trains, from its start on (interpreters, libraries and data",
         "  included; of Flux also its compiler and its Python client); the timed processes also hold a judged step's.",
+        "- `pygan bench --against old.json` takes each row's median over that of the older report, with a 95%",
+        "  interval. The interval alone decides: above 1 + `--max-slowdown` the row is slower (exit code 1), below it",
+        "  is not slower (0), where it holds that limit the reports cannot tell (3). A group marked noisy is decided",
+        "  too, and says so.",
     )

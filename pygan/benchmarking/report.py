@@ -1,17 +1,18 @@
-"""Reports: what a benchmark run leaves behind, how it is read back, and when two of them may be compared."""
+"""Reports: what a benchmark run leaves behind, how it is read back, and what makes two times comparable."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pygan.benchmarking import machine
-from pygan.benchmarking.statistics import CONFIDENCE, RESAMPLES, ratio
-from pygan.errors import ConfigError, DataError
+from pygan.benchmarking.statistics import CONFIDENCE, RESAMPLES
+from pygan.errors import DataError
 
 SCHEMA = 1
 KEY = "pygan_benchmark"
@@ -46,6 +47,10 @@ def read(path: Path) -> dict[str, Any]:
             for entry in group["rows"]:
                 if entry["verdict"] != "agree" and entry["per_step"]:
                     raise DataError(f"{path}: row {entry['row']} of {group['group']} has times without a verdict")
+                if not entry["per_step"] or not all(0 < one < math.inf for one in entry["per_step"]):
+                    raise DataError(f"{path}: per_step of row {entry['row']} of {group['group']} is no list of times")
+                identity(report, group, entry)
+            _ = group["noisy"], [(one["row"], one["reason"]) for one in (*group["refused"], *group["not_run"])]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -76,40 +81,6 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
-
-
-def against(
-    new: Mapping[str, Any], old: Mapping[str, Any], max_slowdown: float, *, force: bool = False
-) -> list[dict[str, Any]]:
-    """Each row that both reports show, new over old, with an interval and ``slower`` (the gate).
-
-    A row is slower when its ratio is above ``1 + max_slowdown`` and the interval lies above 1; in a group that either
-    report marked noisy nothing is called slower. Raises ``ConfigError`` naming what differs between unlike reports
-    unless ``force``, and where no row is in both.
-    """
-    theirs = {(group["group"], entry["row"]): (group, entry) for group in old["groups"] for entry in group["rows"]}
-    found: list[dict[str, Any]] = []
-    faults: list[str] = []
-    for group in new["groups"]:
-        for entry in group["rows"]:
-            if (group["group"], entry["row"]) not in theirs:
-                continue
-            old_group, old_entry = theirs[group["group"], entry["row"]]
-            differs = unlike(identity(new, group, entry), identity(old, old_group, old_entry))
-            faults += [f"{group['group']}, {entry['row']}: {fault}" for fault in differs]
-            value = ratio(entry["per_step"], old_entry["per_step"], paired=False)
-            noisy = bool(group["noisy"] or old_group["noisy"])
-            slower = value.value > 1 + max_slowdown and value.low > 1 and not noisy
-            line = {"group": group["group"], "row": entry["row"], **asdict(value), "noisy": noisy, "slower": slower}
-            found.append({**line, "unlike": differs})
-    if faults and not force:
-        raise ConfigError(
-            f"the two reports are unlike and are not compared (--force does it): {faults[0]}"
-            + (f", and {len(faults) - 1} more" if len(faults) > 1 else "")
-        )
-    if not found:
-        raise ConfigError("the two reports have no row of a group in common")
-    return found
 
 
 def entries(report: Mapping[str, Any], what: str = "step") -> Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pygan import __version__
-from pygan.cli import bench, data, doctor, gif, julia, parity, recipes, record, sample, train
+from pygan.cli import bench, compare, data, doctor, gif, julia, parity, recipes, record, sample, train
 from pygan.cli.output import folded
 from pygan.errors import PyganError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("gif")(gif.gif)
 app.command("train")(train.train)
 app.command("parity")(parity.parity)
+app.command("compare")(compare.compare)
 app.command("sample")(sample.sample)
 app.command("record")(record.record)
 app.command("bench")(bench.bench)

@@ -74,6 +74,30 @@ def divergence_plot(path: str | os.PathLike[str], steps: ArrayLike, values: Mapp
     _save(figure, path)
 
 
+def losses_of_runs_plot(path: str | os.PathLike[str], runs: Mapping[str, Mapping[str, Series]]) -> None:
+    """PNG of losses over steps: a panel for each loss, a colour for each run.
+
+    ``runs``: by label, then by loss name. Values that are not finite leave gaps. Raises as :func:`loss_plot`.
+    """
+    names = list(dict.fromkeys(name for losses in runs.values() for name in losses))
+    figure = _figure(0.8 + 2.9 * len(names))
+    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, name in zip(panels, names, strict=True):
+        for (label, losses), colour in zip(runs.items(), itertools.cycle(COLOURS), strict=False):
+            if name in losses:
+                curve = _series(name, losses[name])
+                axes.plot(*curve, color=colour, linewidth=1.1, alpha=0.8, label=_text(label), **_markers(curve))
+        axes.set_ylabel(_text(f"loss of {name}"))
+        _dress(axes, 1)
+    panels[-1].set_xlabel("step")
+    _save(figure, path)
+
+
+def _text(label: str) -> str:
+    """A label that is drawn as it is: no formula between dollar signs, no letter that the font lacks."""
+    return label.encode("ascii", "replace").decode().replace("$", r"\$")
+
+
 def _series(name: str, series: Series) -> _Curve:
     """Steps and values as Float64 in order of steps; infinities become gaps."""
     steps, values = (np.asarray(part, np.float64) for part in series)
@@ -146,4 +170,4 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format="png")
 
 
-__all__ = ["Series", "divergence_plot", "loss_plot"]
+__all__ = ["Series", "divergence_plot", "loss_plot", "losses_of_runs_plot"]

@@ -36,6 +36,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 180 <= hits <= 200
 
 
+@pytest.mark.parametrize(("count", "other"), [(1, 2), (2, 2), (5, 5), (3, 15)])
+def test_the_interval_of_few_samples_covers_the_truth_too(count: int, other: int) -> None:
+    generator = np.random.Generator(np.random.Philox(key=3))
+    hits = sum(
+        (found := ratio(generator.normal(1, 0.05, count), generator.normal(1, 0.05, other), paired=False)).low
+        <= 1
+        <= found.high
+        for _ in range(400)
+    )
+    assert 376 <= hits <= 400
+
+
+def test_one_sample_a_side_is_known_to_a_factor_of_two() -> None:
+    found = ratio([8.0], [1.0], paired=False)
+    assert (found.low, found.value, found.high) == (4, 8, 16)
+
+
 def test_samples_that_cannot_be_paired_are_errors() -> None:
     with pytest.raises(ValueError, match="3 samples against 2 cannot be paired"):
         ratio([1, 2, 3], [1, 2])

@@ -44,12 +44,19 @@ def test_a_stored_report_is_shown_and_becomes_a_page(pygan: Pygan, stored: Any, 
     assert (tmp_path / "page" / "ratios.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("factor", "code", "word"), [(1.0, 0, "ok"), (1.03, 0, "ok"), (1.1, 1, "SLOWER")])
+@pytest.mark.parametrize(
+    ("factor", "code", "word"),
+    [(1.0, 0, "not slower"), (1.03, 0, "not slower"), (1.05, 3, "cannot tell"), (1.1, 1, "slower"), (8, 1, "slower")],
+)
 def test_the_gate(pygan: Pygan, stored: Any, factor: float, code: int, word: str) -> None:
     new = changed(*stored, factor)
     got, out, _ = pygan("bench", "--report", new, "--against", stored[0])
     assert got == code
-    assert word in out
+    assert f"of before: {word}\n" in out
+    got, out, _ = pygan("bench", "--report", new, "--against", stored[0], "--json")
+    assert got == code
+    found = json.loads(out)
+    assert (found["exit_code"], {row["verdict"] for row in found["against"]["rows"]}) == (code, {word})
 
 
 def test_the_gate_takes_another_share(pygan: Pygan, stored: Any) -> None:
@@ -65,7 +72,7 @@ def test_unlike_reports_need_force(pygan: Pygan, stored: Any) -> None:
     )
     code, out, _ = pygan("bench", "--report", new, "--against", stored[0], "--force")
     assert code == 0
-    assert "(unlike)" in out
+    assert "not slower, unlike" in out
 
 
 def test_faults_of_arguments_are_one_message(pygan: Pygan, stored: Any, tmp_path: Path) -> None:

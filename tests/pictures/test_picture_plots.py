@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pygan.errors import OutputError
-from pygan.pictures import PictureError, divergence_plot, loss_plot, plots
+from pygan.pictures import PictureError, divergence_plot, loss_plot, losses_of_runs_plot, plots
 
 STEPS = np.arange(0, 500, 5)
 LOSS = np.exp(-STEPS / 200)
@@ -121,3 +121,17 @@ def test_importing_the_package_loads_neither_matplotlib_nor_torch():
     code = "import sys, pygan.pictures; print([m for m in ('matplotlib', 'torch', 'juliacall') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_losses_of_any_number_of_runs_have_a_panel_each(tmp_path, figure):
+    runs = {
+        "A: $x$": {"discriminator": (STEPS, LOSS), "generator": (STEPS, LOSS)},
+        "B: é": {"generator": ([0, 1], [1.0, np.inf])},
+        "C": {},
+    }
+    losses_of_runs_plot(tmp_path / "losses.png", runs)
+    upper, lower = figure[0].axes
+    assert legend(upper) == [r"A: \$x\$"]
+    assert legend(lower) == [r"A: \$x\$", "B: ?"]
+    assert lower.get_lines()[0].get_color() == upper.get_lines()[0].get_color()
+    assert read_size(tmp_path / "losses.png")[0] > 900

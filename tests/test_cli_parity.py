@@ -255,3 +255,25 @@ def test_torch_agrees_with_live_flux_at_every_level(pygan: Pygan) -> None:
     assert {row["verdict"] for row in report["rows"]} == {"agree"}
     assert {row["level"] for row in report["rows"]} == set(LEVELS)
     assert report["environment"]["reference"]["packages"]["Flux"] == "0.16.9"
+
+
+@pytest.mark.parametrize(("dtype", "code", "last"), [("float64", 0, "agree"), ("float32", 2, "not run")])
+def test_what_train_leaves_is_compared_as_far_as_it_goes(
+    dtype: str, code: int, last: str, pygan: Pygan, tmp_path: Path
+) -> None:
+    """A trace of losses and pictures: missing states are not a difference, and no picture is left out."""
+    run = ("--width", 2, "--latent-dim", 5, "--batch", 8, "--steps", 5, "--samples", 14, "--every", 3, "--dtype", dtype)
+    assert pygan("train", *run, "--out", tmp_path / "run")[0] == 0
+    out = tmp_path / "report.json"
+    found, text, _ = pygan("parity", "torch", tmp_path / "run/torch.trace", "--levels", "4-9", "--out", out)
+    assert found == code, text
+    (report,) = json.loads(out.read_text())["reports"]
+    assert report["verdict"] == last
+    rows = {row["claim"]: row for row in report["rows"]}
+    assert not [row for row in report["rows"] if row["verdict"] == "differs"]
+    assert all(row["reason"] for row in report["rows"] if row["verdict"] == "not run")
+    if dtype == "float64":
+        assert rows["tensors over steps"]["compared"] == 10, "two losses of five steps"
+        assert rows["pictures of both free runs"]["compared"] == 3, "at steps 0 and 3, and the closing ones"
+    else:
+        assert "pygan record" in text

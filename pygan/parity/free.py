@@ -6,7 +6,7 @@ place apart. Free Float32 runs part by rounding, sooner or later; they are shown
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -71,18 +71,28 @@ class Separation:
         self.spread: Spread = {}
 
     def step(self, number: int, words: Sequence[str], latent: np.ndarray | None) -> None:
-        """Step ``number`` of every run; separations are kept where ``words`` record tensors or pictures are drawn."""
+        """Step ``number`` of every run, with separations of losses, of what ``words`` record and of pictures drawn."""
         flats = [_tensors(record) for record in self._steps(number, words)]
+        levels = self._measured[len(self._schedule.indices(number))]
+        self._keep(number, flats, levels)
         if latent is not None:
-            for flat, stack in zip(flats, self._stacks, strict=True):
-                flat["pictures/values"] = stack.generate(latent)
-        if words or latent is not None:
-            levels = self._measured[len(self._schedule.indices(number))]
-            for key, value in flats[0].items():
-                gaps = [norm(one[key].astype(np.float64) - other[key]) for one, other in combinations(flats, 2)]
-                own = FLOAT64_OVER_FLOAT32 * (levels.level(key) or 0.0)
-                largest = self._largest[key] = max(*gaps, own, self._largest.get(key, 0.0))
-                self.spread.setdefault(number, {})[key] = relative(largest, value)
+            self.draw(number, latent)
+
+    def draw(self, number: int, latent: np.ndarray) -> None:
+        """The separation of every run's pictures, under the number of a step."""
+        self._keep(number, [{"pictures/values": stack.generate(latent)} for stack in self._stacks], None)
+
+    @property
+    def at_checkpoints(self) -> Spread:
+        """Separations of the steps that have more than losses."""
+        return {step: held for step, held in self.spread.items() if any(key[:5] != "loss/" for key in held)}
+
+    def _keep(self, number: int, flats: Sequence[Mapping[str, np.ndarray]], levels: Any) -> None:
+        for key, value in flats[0].items():
+            gaps = [norm(one[key].astype(np.float64) - other[key]) for one, other in combinations(flats, 2)]
+            own = FLOAT64_OVER_FLOAT32 * (levels.level(key) or 0.0) if levels else 0.0
+            largest = self._largest[key] = max(*gaps, own, self._largest.get(key, 0.0))
+            self.spread.setdefault(number, {})[key] = relative(largest, value)
 
     def _steps(self, number: int, words: Sequence[str]) -> list[StepRecord]:
         """One step of each run, shaken; now and then the first run measures the noise instead."""

@@ -155,7 +155,9 @@ class _Comparison:
             if 8 in self.levels:
                 free_part, curves = free_rows(mine, theirs, spread)
                 rows += free_part
-                curves |= {"separation": spread, "growth": horizon(spread)} if spread else {}
+                if separation is not None:
+                    known = separation.at_checkpoints
+                    curves |= {"separation": known, "growth": horizon(known)} if known else {}
             if 9 in self.levels:
                 rows.append(self.pictures.row("the recipe draws no pictures, or none were recorded"))
                 if self.grids:
@@ -291,4 +293,17 @@ class _Comparison:
             if separation is not None:
                 separation.step(number, words, latent if lead.pictures else None)
             self.watch("on their own ways", number + 1, self.steps)
+        closing = self._closing()
+        if closing is not None and latent is not None:
+            self.lead_records.append(closing)
+            records.append(replace(closing, pictures=self.follower.drawn()))
+            if separation is not None:
+                separation.draw(closing.step, latent)
         return records, separation
+
+    def _closing(self) -> StepRecord | None:
+        """The recording's pictures after its last step, which are a record of their own."""
+        trace = self.leader.trace if isinstance(self.leader, Recorded) else None
+        if trace is None or self.steps != trace.training_steps or trace.steps[-1] != self.steps:
+            return None
+        return trace.record(self.steps)

@@ -206,11 +206,11 @@ class Together:
         return before, record
 
     def _before(self, number: int) -> State:
-        """The leader's state; of a recording that holds digests of its initial state, the follower's (level 2 compares
-        the two bit by bit)."""
+        """The leader's state; of a recording that does not hold its initial state, the follower's (level 2 compares the
+        two by their digests, or says that it could not)."""
         if number == 0 and isinstance(self.leader, Recorded):
             initial = self.leader.initial()
-            if initial is not None and not initial.state and initial.digest:
+            if initial is None or not initial.state:
                 return self.follower.initial().state
         return self.leader.state_before(number)
 

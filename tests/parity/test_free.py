@@ -66,8 +66,8 @@ def test_every_recorded_step_is_stepped_and_run(long: Recorded) -> None:
     (row,) = rows_of(report, 8)
     assert row.reason.startswith(f"{STEPS} steps; 10 times the separation of 3 referee runs, or 1e-13")
     assert report.curves["state/parameter/generator.dense.weight"]["steps"] == list(range(STEPS))
-    assert report.curves["pictures"]["steps"] == [0, 5, 10]
-    assert sorted(report.curves["separation"]) == list(range(STEPS))
+    assert report.curves["pictures"]["steps"] == [0, 5, 10, STEPS], "the closing pictures too"
+    assert sorted(report.curves["separation"]) == list(range(STEPS + 1))
 
 
 def test_a_fault_of_the_last_step_is_seen(long: Recorded) -> None:
@@ -208,7 +208,8 @@ def test_the_referees_runs_part_slowly_and_their_separation_is_that_of_pairs() -
     assert all(stack.levels is stack.generator is None for stack in separation._stacks)
     silent = Separation(wanted, data, live().stack.state())
     silent.step(0, (), None)
-    assert silent.spread == {}
+    assert {step: sorted(held) for step, held in silent.spread.items()} == {0: ["loss/discriminator", "loss/generator"]}
+    assert silent.at_checkpoints == {}
 
 
 def test_the_growth_of_the_separation_is_fitted_as_a_power() -> None:

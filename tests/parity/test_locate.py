@@ -98,7 +98,7 @@ def test_without_layers_the_place_is_a_whole_call() -> None:
     assert [one.key for one in found.culprits] == ["logits/real", "logits/fake", "logits/generator"]
     assert {"loss/discriminator", "gradient/discriminator/discriminator.conv1.weight"} <= set(found.victims)
     assert [one.key for one in found.outside[:3]] == ["logits/real", "logits/fake", "loss/discriminator"]
-    told = "somewhere in the calls sample/generator, real/discriminator, whose layers were not recorded at this step"
+    told = "somewhere in the calls sample/generator, real/discriminator, fake/discriminator, whose layers"
     assert told in str(found)
 
 

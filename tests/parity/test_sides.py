@@ -77,7 +77,7 @@ def test_a_live_leader_that_is_asked_out_of_order_is_refused() -> None:
 
 def test_a_recording_without_states_is_refused_in_words(tmp_path: Path) -> None:
     trace = recorded(tmp_path / "t", ("gradients",))
-    with pytest.raises(TraceError, match="stores no full state before step 0"):
+    with pytest.raises(TraceError, match="stores no full state before step 1"):  # step 0: the live side's own start
         list(Together(live(), trace).steps(range(2), EVERYTHING))
 
 

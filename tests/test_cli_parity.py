@@ -24,7 +24,7 @@ def test_a_stack_agrees_with_itself_and_every_level_is_told(pygan: Pygan) -> Non
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("torch (live, torch 2") and lines[0].count(" against torch (live, ") == 1
-    assert lines[1].startswith("flux_tutorial, narrow twin (width 2, latent 5, batch 8, grid 2), Float64, ")
+    assert lines[1].startswith("flux_tutorial, narrow twin (width 2, latent 5, batch 8), Float64, ")
     assert lines[1].endswith("digits with 14 images, seed 0, 2 steps")
     for level, title in LEVELS.items():
         assert any(line.split() == [str(level), *title.split()] for line in lines), title

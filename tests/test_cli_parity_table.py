@@ -120,17 +120,17 @@ def test_the_header_says_which_side_is_a_recording_and_which_twin_is_compared() 
     one.environment["reference"]["trace"] = "flux-narrow-float64"
     who, what = header_of(replace(one, seconds={"steps": 20.0}))
     assert who == ("torch (live, torch 2.13) against flux (recording flux-narrow-float64, Flux 0.16.9, Julia 1.10.8)")
-    twin = "flux_tutorial, narrow twin (width 2, latent 5, batch 8, grid 2), Float64"
+    twin = "flux_tutorial, narrow twin (width 2, latent 5, batch 8), Float64"
     assert what == f"{twin}, digits with 62 images, seed 0, 20 steps"
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "published sizes (width 64, latent 100, batch 128, grid 5)"),
-        ({"width": 16}, "sizes of its own (width 16, latent 100, batch 128, grid 5)"),
+        ({}, "published sizes (width 64, latent 100, batch 128)"),
+        ({"width": 16}, "sizes of its own (width 16, latent 100, batch 128)"),
         ({**NARROW, "semantics": "as_printed", "threads": 3},
-         "narrow twin (width 2, latent 5, batch 8, grid 2), semantics as_printed"),
+         "narrow twin (width 2, latent 5, batch 8), semantics as_printed"),
     ],
 )  # fmt: skip
 def test_sizes_are_named_and_what_is_not_as_published(changes: dict[str, Any], told: str) -> None:

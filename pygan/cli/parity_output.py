@@ -48,8 +48,10 @@ def print_report(report: Report) -> None:
     """Who was compared, the table of levels, the diagnosis where the runs differ, and the verdict with its extent."""
     for line in header_of(report):
         say(line, "bold")
+    console.print()
     for text in table_of(report.rows, console.width):
         console.print(text)
+    console.print()
     say(LEGEND, "dim")
     for note in notes_of(report.rows):
         say(note)

@@ -64,7 +64,7 @@ def sizes_of(config: Mapping[str, Any]) -> str:
     """Which twin of the recipe a config is, with its sizes and the fields that are not as published."""
     published = config_class(str(config["recipe"]))().to_dict()
     held = {name: config[name] for name in NARROW if name in config}
-    sizes = ", ".join(f"{name.removesuffix('_dim')} {value}" for name, value in held.items())
+    sizes = ", ".join(f"{name.removesuffix('_dim')} {value}" for name, value in held.items() if name != "grid")
     word = "narrow twin" if held == NARROW else "sizes of its own"
     if all(published.get(name) == value for name, value in held.items()):
         word = "published sizes"

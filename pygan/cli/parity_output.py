@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 NOTHING = "torch"
 """The first argument of ``pygan parity`` where none is given."""
 LEGEND = (
-    "measured and tolerance are relative differences (norm of the difference over the norm of the tensor) unless a "
-    "unit is named; a row without numbers is a yes-or-no check; pygan parity --explain tells every level and word"
+    "measured and tolerance are relative differences (norm of the difference over the norm of the tensor), {of}, "
+    "unless a unit is named; a row without numbers is a yes-or-no check; pygan parity --explain tells every level and "
+    "word"
 )
+OF = {"float64": "between the two runs", "float32": "between a run and its Float64 referee"}
 
 
 class Bar:
@@ -52,11 +54,13 @@ def print_report(report: Report) -> None:
     for text in table_of(report.rows, console.width):
         console.print(text)
     console.print()
-    say(LEGEND, "dim")
+    dtype = str(report.config["dtype"])
+    say(LEGEND.format(of=OF[dtype]), "dim")
     for note in notes_of(report.rows):
         say(note)
     if report.minimum is not None:
-        say(f"largest relative difference between the two runs in one step: {number(report.minimum)}")
+        shown = "" if dtype == "float64" else " (the referee decides, not this)"
+        say(f"largest relative difference between the two runs in one step: {number(report.minimum)}{shown}")
     if report.diagnosis is not None:
         console.print(f"\n{report.diagnosis}", markup=False)
         console.print(f"replay this spot: {report.replay}", markup=False)

@@ -23,7 +23,7 @@ COLUMNS_FROM, PLACES_FROM = 64, 110
 """Widths from which numbers have columns of their own, and from which the worst place has one."""
 GAP, INDENT = 2, 3
 EQUAL = "equal"
-MOST_CLAIM = 40
+MOST_CLAIM = 36
 """Characters of a claim beside a worst place."""
 ELSEWHERE = ("recipe", "seed", "device", "dtype", "threads", "epochs", "picture_every")
 """Config fields that the header tells otherwise, or that change no number of a step."""

@@ -66,7 +66,8 @@ class Tally:
             return Row(self.level, self.claim, NOT_RUN, reason=reason or "no such tensor in both runs")
         _, one, step = self.worst
         verdict = DIFFERS if self.failed else AGREE
-        why = f"{len(self.failed)} of {self.compared} outside; {one.difference.fault}" if self.failed else one.reason
+        told = f"{len(self.failed)} of {self.compared} outside the tolerance"
+        why = f"{told}; {one.difference.fault}" if self.failed else one.reason
         return Row(
             self.level,
             self.claim,

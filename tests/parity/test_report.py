@@ -45,7 +45,7 @@ def test_a_tally_with_one_tensor_outside_differs_and_counts_them() -> None:
     tally.add(4, [judged("gradient/b", 1e-9, 1e-11)])
     row = tally.row()
     assert (row.verdict, row.where, row.minimum) == (DIFFERS, "gradient/b @ step 4", 1e-9)
-    assert row.reason == "2 of 3 outside"
+    assert row.reason == "2 of 3 outside the tolerance"
     assert [(step, one.key) for step, one in tally.failed] == [(0, "gradient/b"), (4, "gradient/b")]
 
 

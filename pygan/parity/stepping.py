@@ -16,7 +16,7 @@ from pygan.parity.judge import Judged, batch_difference, judge_float64, judge_pa
 from pygan.parity.locate import FULL_CAPTURE, Diagnosis, agreeing, diagnose_step, mode_differences
 from pygan.parity.referee import Referee, root_mean_square
 from pygan.parity.report import Row, Tally
-from pygan.parity.sides import PLAIN_CAPTURE, Live, Pair, Together
+from pygan.parity.sides import PLAIN_CAPTURE, Live, Pair, Recorded, Together
 from pygan.parity.tolerances import FLOAT64_OVER_FLOAT32
 from pygan.parity.verdicts import NOT_RUN
 from pygan.state import State
@@ -212,7 +212,9 @@ class Stepping:
         last = schedule.steps_per_epoch - 1
         if len(schedule.indices(last)) == self._batch:
             return "no batch is smaller with so many images; --samples with another number makes one"
-        return f"step {last} is the first with fewer: --steps {last + 1}"
+        leader = self._together.leader
+        short = isinstance(leader, Recorded) and leader.trace.training_steps <= last
+        return f"step {last} is the first with fewer: {'pygan record ' if short else ''}--steps {last + 1}"
 
     def _correctness_row(self) -> Row:
         if self._correct.compared:

@@ -199,7 +199,7 @@ def _reason(verdict: str, rows: Sequence[Row]) -> str:
     named = {row.claim: row for row in rows}
     if verdict == DIFFERS:
         row = next(row for row in rows if row.verdict == DIFFERS)
-        numbers = "" if row.measured is None else f"{row.measured:.1e}, {row.allowed:.1e} admitted"
+        numbers = "" if row.measured is None else f"{row.measured:.1e}, tolerance {row.allowed:.1e}"
         told = "; ".join(part for part in (row.where, numbers, row.reason) if part)
         return f"{row.claim}: {told}. `pygan parity` looks for the place and the cause"
     proof = named.get(CORRECTNESS, named.get(EVERY))

@@ -199,7 +199,12 @@ class Trace:
     @property
     def training_steps(self) -> int:
         """Training steps that it holds; its last record may carry only the closing pictures."""
-        return sum(1 for record in self if record.loss)
+        return len(self.steps_with("loss"))
+
+    def steps_with(self, kind: str) -> list[int]:
+        """The steps whose records hold arrays of ``kind``, by the arrays' names alone."""
+        names = {step: self._names(str(step)) for step in self.steps}
+        return [step for step, held in names.items() if any(key.startswith(f"{kind}/") for key in held)]
 
     def record(self, step: int) -> StepRecord:
         """The record of ``step``."""
@@ -231,6 +236,22 @@ class Trace:
         return state
 
     def _load(self, step: str) -> tuple[Mapping[str, Any], Arrays]:
+        with self._chunk_of(step) as (stored, facts, keys):
+            arrays = {key: stored.get_tensor(f"{step}/{key}") for key in keys}
+        for key, (known, shape) in facts.get("same", {}).items():
+            arrays[key] = arrays[known].reshape(shape)
+        for key, shape in facts.get("bool_shapes", {}).items():
+            count = int(np.prod(shape))
+            arrays[key] = np.unpackbits(arrays[key], count=count, bitorder="little").astype(bool).reshape(shape)
+        return facts, arrays
+
+    def _names(self, step: str) -> list[str]:
+        with self._chunk_of(step) as (_, facts, keys):
+            return [*keys, *facts.get("same", {})]
+
+    @contextlib.contextmanager
+    def _chunk_of(self, step: str) -> Iterator[tuple[Any, Mapping[str, Any], list[str]]]:
+        """The open chunk of ``step``, checked once, with the step's facts and the keys of its arrays."""
         chunk = self._where.get(step)
         if chunk is None:
             held = f"steps {self.steps[0]} to {self.steps[-1]}" if self.steps else "no steps"
@@ -244,16 +265,9 @@ class Trace:
                 if not known:
                     self._contents[chunk["file"]] = _contents(stored)
                 all_facts, keys = self._contents[chunk["file"]]
-                facts = all_facts[step]
-                arrays = {key: stored.get_tensor(f"{step}/{key}") for key in keys.get(step, ())}
+                yield stored, all_facts[step], keys.get(step, [])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TraceError(f"cannot read {path}: {error}") from error
-        for key, (known, shape) in facts.get("same", {}).items():
-            arrays[key] = arrays[known].reshape(shape)
-        for key, shape in facts.get("bool_shapes", {}).items():
-            count = int(np.prod(shape))
-            arrays[key] = np.unpackbits(arrays[key], count=count, bitorder="little").astype(bool).reshape(shape)
-        return facts, arrays
 
 
 def _name(step: str) -> str:

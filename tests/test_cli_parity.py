@@ -12,7 +12,7 @@ import pytest
 from parity_runs import SHORT, pygan, rewritten, traced  # noqa: F401
 from run_pygan import Pygan, refused
 
-from pygan.parity.report import LEVELS
+from pygan.parity.claims import LEVELS
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.stacks.torch_stack import TorchStack
 
@@ -23,11 +23,13 @@ def test_a_stack_agrees_with_itself_and_every_level_is_told(pygan: Pygan) -> Non
     code, out, err = pygan("parity", "torch:cpu", "torch", *SHORT)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "torch against torch: flux_tutorial, float64, seed 0"
+    assert lines[0].startswith("torch (live, torch 2") and lines[0].count(" against torch (live, ") == 1
+    assert lines[1].startswith("flux_tutorial, narrow twin (width 2, latent 5, batch 8), Float64, ")
+    assert lines[1].endswith("digits with 14 images, seed 0, 2 steps")
     for level, title in LEVELS.items():
         assert any(line.split() == [str(level), *title.split()] for line in lines), title
-    assert "smallest relative tolerance that passes every step: 0" in lines
-    assert lines[-1] == "agree"
+    assert "largest relative difference between the two runs in one step: 0" in lines
+    assert lines[-1] == "agree over the first 2 steps, 2 pictures, levels 1-10"
     assert "replay" not in out
     assert "differs" not in out
 
@@ -36,9 +38,10 @@ def test_torch_agrees_with_recorded_flux(pygan: Pygan) -> None:
     code, out, err = pygan("parity", "torch", "recorded", "--levels", "4-8")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "torch against recorded flux: flux_tutorial, float64, seed 0"
-    assert lines[-1] == "agree"
-    (told,) = [line for line in lines if line.startswith("smallest relative tolerance")]
+    recording = "flux (recording flux-narrow-float64, Flux 0.16.9, Julia 1.10.8)"
+    assert lines[0].startswith("torch (live, ") and lines[0].endswith(f" against {recording}")
+    assert lines[-1] == "agree over all 20 steps of the recording, 0 of 5 pictures, levels 4-8"
+    (told,) = [line for line in lines if line.startswith("largest relative difference")]
     assert 1e-16 < float(told.rpartition(": ")[2]) < 1e-10
 
 
@@ -46,11 +49,13 @@ def test_a_float32_recording_with_a_twin_agrees_and_one_without_ends_with_2(pyga
     traced(tmp_path / "with", 1, dtype="float32", twin=("logits", "gradients", "state"))
     code, out, err = pygan("parity", "torch", "with", "--levels", "4-7")
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "agree"
+    assert out.splitlines()[-1].startswith(
+        "agree over the one step of the recording, 0 of 2 pictures, levels 4-7; not run: "
+    )
     traced(tmp_path / "without", 1, dtype="float32")
     code, out, err = pygan("parity", "torch", "without", "--levels", "4-7")
     assert (code, err) == (2, "")
-    assert out.splitlines()[-1] == "not run"
+    assert out.splitlines()[-1].startswith("not run: correctness not run: the recording holds no Float64 step")
     assert "correctness not run: the recording holds no Float64 step" in out
     assert "pygan record --twin" in out
     assert "differs" not in out
@@ -67,7 +72,8 @@ def test_the_reference_is_a_recording_where_there_is_no_julia_and_the_reason_is_
     code, out, err = pygan("parity", "--steps", 2, "--levels", "4-6")
     assert (code, err) == (0, "")
     assert out.startswith("Flux is replayed from a recording, because no Julia found.")
-    assert "torch against recorded flux" in out
+    assert " against flux (recording flux-narrow-float64, " in out
+    assert out.splitlines()[-1] == "agree over the first 2 of 20 steps of the recording, 0 of 5 pictures, levels 4-6"
     refused(pygan("parity", "torch", "flux"), "no Julia found")
 
 
@@ -75,8 +81,9 @@ def test_a_recorded_run_agrees_with_itself(pygan: Pygan, tmp_path: Path) -> None
     traced(tmp_path / "one run")
     code, out, err = pygan("parity", "one run", "one run", "--levels", "4-6,8,9")
     assert (code, err) == (0, "")
-    assert out.startswith("recorded torch (one run) against recorded torch (one run): ")
-    assert out.splitlines()[-1] == "agree"
+    side = "torch (recording one run, torch "
+    assert out.startswith(side) and f" against {side}" in out
+    assert out.splitlines()[-1].startswith("agree over the first 1 of 3 steps of the recording, 0 of 4 pictures, ")
 
 
 def test_two_recordings_need_neither_their_data_nor_a_stack(
@@ -125,17 +132,17 @@ def test_json_is_one_object_on_stdout_and_text_goes_to_stderr(pygan: Pygan) -> N
     answer = json.loads(out)
     assert answer.keys() == {"config", "reports", "exit_code"}
     assert answer["exit_code"] == 0
-    assert err.splitlines()[-1] == "agree"
+    assert err.splitlines()[-1] == "agree over the first 2 steps, levels 1, 4-6"
     (report,) = answer["reports"]
     assert report.keys() >= {
         "candidate", "reference", "verdict", "minimum_tolerance", "rows", "diagnosis", "replay", "curves", "kinks",
-        "seconds", "config", "environment",
+        "seconds", "config", "environment", "extent",
     }  # fmt: skip
     assert (report["verdict"], report["minimum_tolerance"], report["diagnosis"]) == ("agree", 0, None)
     assert report["environment"]["packages"]["torch"]
     row = report["rows"][-1]
     assert row.keys() == {
-        "level", "claim", "verdict", "compared", "measured", "allowed", "minimum", "where", "reason",
+        "level", "claim", "verdict", "compared", "measured", "allowed", "minimum", "where", "reason", "unit",
     }  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def test_a_fault_of_the_port_differs_and_the_reason_names_claim_tensor_and_numbe
     found = first_step(torch(digits, TurnedKernel), traced(tmp_path / "flux", digits, keep=keep, twin=keep))
     assert found.verdict == DIFFERS
     assert found.reason.startswith("correctness: the Float64 step from the same state: ")
-    assert "@ step 0; " in found.reason and ", 1.0e-11 admitted; " in found.reason and "pygan parity" in found.reason
+    assert "@ step 0; " in found.reason and ", tolerance 1.0e-11; " in found.reason and "pygan parity" in found.reason
 
 
 def test_an_altered_twin_and_an_altered_start_differ(tmp_path, digits) -> None:

@@ -20,7 +20,7 @@ def test_the_quoted_coverage_is_the_stored_one(root: Path) -> None:
     assert quoted == [f"{stored['figure']:.1f}"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/gallery/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/gallery/README.md", "docs/tables.md"])
 def test_files_that_a_page_names_are_there(root: Path, page: str) -> None:
     text = (root / page).read_text(encoding="utf-8")
     named = set(re.findall(r"\]\(([^)#:]+)\)", text))

@@ -50,7 +50,7 @@ class FreeRun:
         return {step: row[key] for step, row in self.spread.items() if key in row}
 
     def limit(self, key: str) -> Points:
-        """What is admitted of a tensor by step; without steps beyond the horizon."""
+        """The tolerance of a tensor by step; without steps beyond the horizon."""
         limits = {step: max(FREE_FACTOR * value, FREE_LEAST) for step, value in self.separation(key).items()}
         return {step: value for step, value in limits.items() if value <= FREE_MOST}
 

@@ -30,7 +30,7 @@ def clean_text(stored: Stored) -> str:
     worst = sorted(one["largest share of what is admitted"].items(), key=lambda item: -item[1]["share"])
     shares = [(kind, f"{found['share']:.2f}", found["of"]) for kind, found in worst]
     parts = [told, table(("of", "comparisons"), spread)]
-    parts += ["Largest share of what is admitted, by kind of check; 1 would be an alarm:\n"]
+    parts += ["Largest share of the tolerance, by kind of check; 1 would be an alarm:\n"]
     parts += [table(("check", " share", "in"), shares)]
     if alarms := [(run["name"], run["alarm"].replace("\n", " ")) for run in one["runs"] if run["alarm"]]:
         parts += ["False alarms:\n", table(("comparison", "what was found"), alarms)]

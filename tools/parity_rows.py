@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from pygan.parity.report import LEVELS
+from pygan.parity.claims import LEVELS, unit_of
 from pygan.parity.verdicts import joint
 
 Report = Mapping[str, Any]
@@ -69,7 +69,7 @@ def summary(reports: Sequence[Report]) -> str:
 
 
 def share(row: Mapping[str, Any]) -> float:
-    """How much of what is admitted a row has used; -1 where it has no number, infinite where it had no finite one."""
+    """How much of its tolerance a row has used; -1 where it has no number, infinite where it had no finite one."""
     if row["allowed"] is None:
         return math.inf if row["verdict"] == "differs" else -1.0
     if row["measured"] is None:
@@ -98,7 +98,7 @@ def merged(reports: Sequence[Report]) -> list[dict[str, Any]]:
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of levels and, below it, the reasons."""
-    head = ("level", "claim", "verdict", " of", " measured", " admitted", " would pass", "where")
+    head = ("level", "claim", "verdict", " compared", " measured", " tolerance", "worst place")
     lines = []
     signs: dict[str, str] = {}
     last = 0
@@ -106,15 +106,25 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
         level = f"{row['level']} {LEVELS[row['level']]}" if row["level"] != last else ""
         last = row["level"]
         mark = f" <sup>{signs.setdefault(row['reason'], _sign(len(signs)))}</sup>" if row["reason"] else ""
-        measured, allowed, minimum = (
-            "" if row[name] is None else number(row[name]) for name in ("measured", "allowed", "minimum")
-        )
+        measured, allowed = _numbers(row)
         told = (row["verdict"], row["compared"] or "", measured, f"{allowed}{mark}")
         if not allowed:
             told = (row["verdict"] + mark, row["compared"] or "", measured, "")
-        lines.append((level, row["claim"], *told, minimum, f"`{row['where']}`" if row["where"] else ""))
+        lines.append((level, row["claim"], *told, f"`{row['where']}`" if row["where"] else ""))
     notes = "<br>\n".join(f"<sup>{sign}</sup> {reason}" for reason, sign in signs.items())
     return f"{table(head, lines)}\n{notes}\n"
+
+
+def _numbers(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Measured value and tolerance, with their unit where they are not relative."""
+    if row["verdict"] == "not run" or row["allowed"] is None:
+        return "", ""
+    if not row["allowed"]:
+        return number(row["measured"]), "equal"
+    unit = unit_of(row["claim"])
+    if not unit:
+        return number(row["measured"]), number(row["allowed"])
+    return f"{row['measured']:.2g}", f"{row['allowed']:g} {unit}"
 
 
 def _sign(place: int) -> str:

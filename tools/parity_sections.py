@@ -42,11 +42,11 @@ def flips(reports: Sequence[Report]) -> str:
     furthest, where = max((_noise_units(one), one["where"]) for one in kinks)
     units = sum(one["units"] for one in kinks)
     name = where.removeprefix("pattern/")
-    return f"{units:,} units; furthest at {furthest:.1f} times the noise ({KINK_FACTOR:g} admitted), `{name}`"
+    return f"{units:,} units; furthest at {furthest:.1f} times the noise level, tolerance {KINK_FACTOR:g}, `{name}`"
 
 
 def _noise_units(kink: Mapping[str, Any]) -> float:
-    """Input of a flipped unit over the noise of its channel; the report holds the noise times what is admitted."""
+    """Input of a flipped unit over the noise level of its channel; the report holds the tolerance."""
     return math.inf if not kink["noise"] or kink["largest"] is None else KINK_FACTOR * kink["largest"] / kink["noise"]
 
 
@@ -60,9 +60,9 @@ def _worst(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 ROUNDING = """\
-The numbers are shares of what is admitted: 1 is the limit. *Float64 step*: the candidate's against the reference's, \
-from the same state. *Ensemble*: distances of gradients, losses, logits and buffers from the referee. *One operation*: \
-layers, backward passes and updates by themselves.
+The numbers are shares of the tolerance: 1 is the limit. *Float64 step*: the candidate's against the reference's, \
+from the same state. *Whole step*: distances of gradients, losses, logits and buffers from the referee. *One \
+operation*: layers, backward passes and updates by themselves.
 """
 
 
@@ -86,7 +86,7 @@ def float32_text(stored: Stored) -> str:
                     flips([report]),
                 )
             )
-    head = ("data", " seed", "verdict", "Float64 step", "ensemble", "one operation", "pictures", "ReLU sign flips")
+    head = ("data", " seed", "verdict", "Float64 step", "whole step", "one operation", "pictures", "ReLU sign flips")
     first = next(iter(stored.values()))["reports"][0]
     told = (
         f"{first['candidate']} against {first['reference']}, {size_of(first).rpartition(',')[0]}, {steps_of([first])}"
@@ -178,7 +178,7 @@ no looking at.
 - **Cause** `{cause}`: a hint. Known mistakes are recomputed from the culprit's recorded inputs, and the one that \
 explains the candidate's values to rounding is named; `unknown cause` where none does. All of this is done in Float64.
 - **Replay** takes the run to that step and shows this one tensor, its worst elements in both layouts.
-- **Smallest tolerance**: nothing below {minimum} would have let all pass.
+- **Largest relative difference** of the two runs in one step: {minimum}.
 """
 
 

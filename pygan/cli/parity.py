@@ -11,7 +11,7 @@ import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, with_config
 from pygan.cli.output import console, say_caveats
-from pygan.cli.parity_output import Bar, print_report, print_spot
+from pygan.cli.parity_output import Bar, print_explained, print_report, print_spot
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.recipes.flux_tutorial_config import NARROW
 
@@ -45,15 +45,27 @@ def parity(
     step: Annotated[int | None, typer.Option("--step", min=0, help="Replay: look at this step alone.")] = None,
     tensor: Annotated[str, typer.Option("--tensor", help="Replay: look at this tensor (kind/name) alone.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Store the reports as JSON in this file.")] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Compare nothing; explain the level (a number), claim or word of the table that is named in place of "
+            "the runs. Without one, list them.",
+        ),
+    ] = False,
 ) -> None:
     """Compare two runs of one recipe from the same random numbers, level by level.
 
-    Exit code 0: everything that was run agrees. 1: something differs; its place, a hint at its cause and a command that
-    replays that spot are printed. 2: nothing was compared that would prove anything; what to record is printed.
+    Exit code 0: everything that was compared agrees; the last line says how much that is. 1: something differs; its
+    place, a probable cause and a command that replays that spot are printed. 2: nothing was compared that would prove
+    anything; what to record is printed.
     """
     from pygan.files import write_json
     from pygan.parity.verdicts import DIFFERS, NOT_RUN
 
+    if explain:
+        answer["explained"] = print_explained(" ".join([candidate, reference]).removesuffix(" auto"))
+        return
     wanted = _numbers(levels, "--levels", range(1, 11))
     say_caveats(config)
     chosen: dict[str, Any] = {

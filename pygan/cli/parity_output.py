@@ -8,13 +8,22 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pygan.cli.output import console
+from pygan.cli.output import console, folded, say
+from pygan.cli.parity_table import STYLES, closing_of, header_of, notes_of, number, table_of
+from pygan.errors import ConfigError
 
 if TYPE_CHECKING:
     from pygan.parity.report import Report
     from pygan.parity.sides import Side
 
-_STYLES = {"agree": "green", "differs": "bold red", "beyond horizon": "yellow", "not run": "dim"}
+NOTHING = "torch"
+"""The first argument of ``pygan parity`` where none is given."""
+LEGEND = (
+    "measured and tolerance are relative differences (norm of the difference over the norm of the tensor), {of}, "
+    "unless a unit is named; a row without numbers is a yes-or-no check; pygan parity --explain tells every level and "
+    "word"
+)
+OF = {"float64": "between the two runs", "float32": "between a run and its Float64 referee"}
 
 
 class Bar:
@@ -37,43 +46,42 @@ class Bar:
         self._progress.update(self._tasks[what], completed=done)
 
 
-def number(value: float | None) -> str:
-    """A tolerance or error in few characters."""
-    return "" if value is None else ("0" if value == 0 else f"{value:.1e}")
-
-
 def print_report(report: Report) -> None:
-    """The table of levels, and the diagnosis where the runs differ."""
-    from pygan.parity.report import LEVELS
-
-    config = report.config
-    console.print(
-        f"{report.candidate} against {report.reference}: {config['recipe']}, {config['dtype']}, seed {config['seed']}",
-        style="bold",
-        markup=False,
-    )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place, title in enumerate(("level", "", "of", "measured", "admitted", "would pass")):
-        table.add_column(title, justify="left" if place < 2 else "right", no_wrap=place > 0)
-    level, notes = 0, []
-    for row in report.rows:
-        if row.level != level:
-            level = row.level
-            table.add_row(f"[bold]{level:>2} {LEVELS[level]}[/]")
-        cells = (str(row.compared or ""), number(row.measured), number(row.allowed), number(row.minimum))
-        table.add_row(f"   {row.claim}", f"[{_STYLES[row.verdict]}]{row.verdict}[/]", *cells)
-        if row.verdict != "agree" or "never updated" in row.reason:
-            told = "; ".join(part for part in (row.where, row.reason) if part)
-            notes.append(f"level {row.level}, {row.claim}: {row.verdict}; {told}")
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False)
+    """Who was compared, the table of levels, the diagnosis where the runs differ, and the verdict with its extent."""
+    for line in header_of(report):
+        say(line, "bold")
+    console.print()
+    for text in table_of(report.rows, console.width):
+        console.print(text)
+    console.print()
+    dtype = str(report.config["dtype"])
+    say(LEGEND.format(of=OF[dtype]), "dim")
+    for note in notes_of(report.rows):
+        say(note)
     if report.minimum is not None:
-        console.print(f"smallest relative tolerance that passes every step: {number(report.minimum)}", markup=False)
+        shown = "" if dtype == "float64" else " (the referee decides, not this)"
+        say(f"largest relative difference between the two runs in one step: {number(report.minimum)}{shown}")
     if report.diagnosis is not None:
         console.print(f"\n{report.diagnosis}", markup=False)
         console.print(f"replay this spot: {report.replay}", markup=False)
-    console.print(f"\n{report.verdict}", style=_STYLES[report.verdict], markup=False)
+    console.print()
+    say(closing_of(report), STYLES[report.verdict])
+
+
+def print_explained(word: str) -> dict[str, str]:
+    """Sentences for a level, claim or word, by name; for ``torch``, which is what no word is, everything there is."""
+    from pygan.parity.explain import explained, names
+
+    found = dict(names() if word == NOTHING else explained(word))
+    if not found:
+        raise ConfigError(f"--explain {word!r}: no such level, claim or word; pygan parity --explain lists them")
+    for name, text in found.items():
+        say(name, "bold")
+        for line in folded(text, max(30, console.width - 2)).split("\n") if text else ():
+            console.print(f"  {line}", markup=False)
+    if word == NOTHING:
+        say("pygan parity --explain 5, or tolerance, or 'sign flip'", "dim")
+    return found
 
 
 def print_spot(candidate: Side, reference: Side, step: int, key: str) -> None:

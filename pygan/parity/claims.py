@@ -1,19 +1,39 @@
-"""Which level and claim a tensor of a step belongs to."""
+"""Levels and claims: which one a tensor of a step belongs to, and in what a claim's numbers are counted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+LEVELS = {
+    1: "shapes, counts, names, dtypes, modes",
+    2: "initial state, laws of the native initialisers",
+    3: "forward, layer by layer",
+    4: "logits and losses",
+    5: "gradients",
+    6: "moments, parameters, buffers after the step",
+    7: "teacher-forced steps",
+    8: "free run",
+    9: "pictures",
+    10: "learning gate",
+}
 CORRECTNESS = "correctness: the Float64 step from the same state"
 EVERY = "every tensor of every step"
 PARTIAL = "steps with a partial batch"
 FLIPS = "ReLU sign flips"
+GRIDS = "grids as users see them"
+RELATIVE, NOISE_LEVELS, GREY_LEVELS = "", "noise levels", "grey levels"
+"""What both numbers of a row are counted in. Relative: norm of a difference over that of the tensor it is held to."""
 _SLOTS = {
     "exp_avg": "first moments",
     "exp_avg_sq": "second moments",
     "parameter": "parameters",
     "buffer": "BatchNorm running statistics",
 }
+
+
+def unit_of(claim: str) -> str:
+    """In what a claim's measured value and its tolerance are counted."""
+    return NOISE_LEVELS if claim == FLIPS else GREY_LEVELS if claim.startswith(GRIDS) else RELATIVE
 
 
 def claim_of(key: str, trained: Collection[str] = (), of: str = "") -> tuple[int, str]:

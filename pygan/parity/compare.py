@@ -38,9 +38,10 @@ class Difference:
         place = f"[{', '.join(map(str, self.worst))}]" + (
             f" = Julia {list(self.worst_flux)}" if self.worst_flux else ""
         )
+        ulps = f"{self.max_ulp:.0f}" if self.max_ulp < 1e6 else f"{self.max_ulp:.1e}"
         return (
-            f"{self.key} {self.shape}: relative {self.relative:.2e}, max {self.max_abs:.2e} ({self.max_ulp:.0f} ulp) "
-            f"at {place}: {self.values[0]:.9g} against {self.values[1]:.9g}"
+            f"{self.key} {self.shape}: relative difference {self.relative:.2e}, largest {self.max_abs:.2e} "
+            f"({ulps} ulp) at {place}: {self.values[0]:.9g} against {self.values[1]:.9g}"
         )
 
 

@@ -8,7 +8,7 @@ values is held to the noise of that one operation. Nothing is imposed on a judge
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -223,14 +223,14 @@ def _loss_level(key: str, truth: StepRecord) -> float:
 
 
 def _weighed(difference: Difference, own: float, other: float | None, noise: float, truth: np.ndarray) -> Judged:
-    """Both distances from the referee, or that of a run without a reference, against what the ensemble admits."""
+    """Both distances from the referee, or that of a run without a reference, against the ensemble's noise level."""
     size = norm(truth) or 1.0  # of a zero all numbers are absolute
     error = None if other is None else other / size
     if other is not None and other > REFERENCE_CAP * noise:
-        reason = f"the reference's own distance from the referee; the ensemble's {noise / size:.0e} admits no more"
+        reason = f"the reference's own distance from the referee, held to {REFERENCE_CAP:g} noise levels"
         return Judged(difference, other / size, REFERENCE_CAP * noise / size, reason, error)
     allowed = max(ENSEMBLE_FACTOR * noise, min(REFERENCE_FACTOR * (other or 0.0), REFERENCE_CAP * noise))
-    reason = f"distance from the referee; shaken referee steps are {noise / size:.0e} from it"
+    reason = f"distance from the Float64 referee; the noise level is {noise / size:.1e}"
     return Judged(difference, own / size, allowed / size, reason, error)
 
 
@@ -246,22 +246,26 @@ def _alone(key: str, value: np.ndarray, truth: np.ndarray, level: float, reason:
 
 
 def _flip(key: str, places: np.ndarray, inputs: np.ndarray, noise: np.ndarray) -> Judged:
-    """Units with another sign than in the referee: admissible where the input is within the noise of its channel."""
+    """Units with another sign than in the referee: sound where the input is within the noise of its channel."""
     allowed = (
         KINK_FACTOR * noise[places[:, 1]] if places.shape[1] > 1 else np.full(len(places), KINK_FACTOR * noise.max())
     )
     share = np.abs(inputs) / np.maximum(allowed, np.finfo(np.float64).tiny)
     worst = int(np.argmax(share))
     where = tuple(int(i) for i in places[worst])
-    reason = (
-        f"{len(places)} units with another sign than the referee's; the furthest from zero, against the noise there"
-    )
+    reason = f"{len(places)} units have another sign than in the referee; the input that is furthest from zero"
     return Judged(
         Difference(f"pattern/{key}", (len(places),), worst=where),
         float(abs(inputs[worst])),
         float(allowed[worst]),
         reason,
     )
+
+
+def in_noise_levels(flip: Judged) -> Judged:
+    """A judged flip whose numbers are counted in noise levels of what enters the unit."""
+    level = max(flip.allowed / KINK_FACTOR, float(np.finfo(np.float64).tiny))
+    return replace(flip, value=flip.value / level, allowed=KINK_FACTOR)
 
 
 def pictures_judged(

@@ -44,7 +44,7 @@ def compare_initial(candidate: StepRecord | None, reference: StepRecord | None) 
     both = sorted(_keys(candidate) & _keys(reference))
     unlike = [key for key in both if not _same(key, candidate, reference)]
     if not unlike:
-        return Initial(checks, Row(2, CLAIM, AGREE, len(both), 0.0, 0.0, 0.0), shape)
+        return Initial(checks, Row(2, CLAIM, AGREE, len(both), 0.0, 0.0, 0.0, reason="the same bits"), shape)
     first = unlike[0]
     difference = Difference(f"initial/{first}", fault="other bits than in the reference's recording (digests differ)")
     cause = UNKNOWN

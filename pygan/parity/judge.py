@@ -46,7 +46,7 @@ class Judged:
         return not self.difference.fault and self.value <= self.allowed
 
     def __str__(self) -> str:
-        held = "" if self.difference.fault else f"; {self.value:.2e}, admitted {self.allowed:.2e}: {self.reason}"
+        held = "" if self.difference.fault else f"; {self.value:.2e}, tolerance {self.allowed:.2e}: {self.reason}"
         return f"{self.difference}{held}"
 
 
@@ -89,7 +89,7 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
             if difference.absolute <= absolute:
                 share = absolute / size if size else np.inf
                 value, allowed = (value, share) if size else (difference.absolute, absolute)
-                reason = f"sums that cancel: Float64 rounding leaves {absolute / ENSEMBLE_FACTOR:.0e} of them"
+                reason = f"sums that cancel: {ENSEMBLE_FACTOR:g} times the noise level that Float64 leaves of them"
         judged.append(Judged(difference, value, allowed, reason))
     return judged
 

@@ -20,17 +20,20 @@ from pygan.stacks import Stack
 from pygan.stacks.choose import make_stack
 
 NATIVE_STEPS = 4
+LAWS_TESTED = "Kolmogorov-Smirnov tests and moments; one false alarm in a million"
 ACTIVATIONS = ("relu", "leakyrelu", "tanh", "sigmoid", "elu", "gelu", "softplus", "silu")
 """Kinds of layers that a stack may fuse with the layer before them."""
 
 
-def _row(level: int, claim: str, checks: Sequence[Any], reason: str = "") -> Row:
-    """One row of many checks; the first that fails is named."""
+def _row(level: int, claim: str, checks: Sequence[Any], reason: str = "", missing: str = "nothing to compare") -> Row:
+    """One row of many checks; the first that fails is named. ``reason`` is for those that agree, ``missing`` says why
+    there are none."""
     if not checks:
-        return Row(level, claim, NOT_RUN, reason=reason)
-    failed = [check for check in checks if not check.ok]
-    told = f"{len(failed)} of {len(checks)} fail: {failed[0]}" if failed else reason
-    return Row(level, claim, DIFFERS if failed else AGREE, len(checks), reason=told)
+        return Row(level, claim, NOT_RUN, reason=missing)
+    if not (failed := [check for check in checks if not check.ok]):
+        return Row(level, claim, AGREE, len(checks), reason=reason)
+    where, _, told = str(failed[0]).partition(": ")
+    return Row(level, claim, DIFFERS, len(checks), where=where, reason=f"{len(failed)} of {len(checks)} fail: {told}")
 
 
 def layout_rows(checks: Sequence[TensorCheck]) -> list[Row]:
@@ -39,10 +42,12 @@ def layout_rows(checks: Sequence[TensorCheck]) -> list[Row]:
     if not checks:
         return [Row(1, claim, NOT_RUN, reason="a recording holds no initial state")]
     bad = [one for one in checks if not one.ok]
+    if not bad:
+        return [Row(1, claim, AGREE, len(checks), reason="the same tensors on both sides")]
     told = "; ".join(str(one) for one in bad[:MOST_TOLD]) + (
         f"; and {len(bad) - MOST_TOLD} more" if len(bad) > MOST_TOLD else ""
     )
-    return [Row(1, claim, DIFFERS if bad else AGREE, len(checks), reason=told)]
+    return [Row(1, claim, DIFFERS, len(checks), where=bad[0].key, reason=told)]
 
 
 MOST_TOLD = 6
@@ -72,7 +77,7 @@ def batch_row(together: Together, steps: int) -> Row:
     (mine, ours), (other, theirs) = rows
     unlike = [number for number, a, b in zip(numbers, ours, theirs, strict=True) if a != b]
     if not unlike:
-        return Row(4, claim, AGREE, len(numbers))
+        return Row(4, claim, AGREE, len(numbers), reason="each batch has the same SHA-256")
     told = f"{len(unlike)} batches of {mine} are not those of {other}, first at step {unlike[0]}"
     same = {sha: number for number, sha in zip(numbers, theirs, strict=True)}
     seen = [(number, same[sha]) for number, sha in zip(numbers, ours, strict=True) if same.get(sha, number) != number]
@@ -98,12 +103,14 @@ def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
             "parameter counts",
             counts if pair else [],
             "; ".join(f"{one.candidate:,} {one.network}" for one in counts),
+            "no step was compared",
         ),
     ]
     leader = together.leader
     if isinstance(leader, Live):
         rules = [side.stack.rules() for side in (together.candidate, together.reference) if isinstance(side, Live)]
-        rows.append(_row(1, "layout rules of both stacks", compare_rules(rules[0], rules[1])))
+        checks = compare_rules(rules[0], rules[1])
+        rows.append(_row(1, "layout rules of both stacks", checks, "the same rule for each tensor"))
     if pair is None or not (pair.candidate.mode and pair.reference.mode):
         told = "no record of both sides says which layers ran in which mode"
         return [*rows, Row(1, "calls, layers and modes", NOT_RUN, reason=told)]
@@ -126,7 +133,11 @@ def init_law_rows(candidate: Side, reference: Side) -> list[Row]:
         claim = f"native initial weights, dropout and noise of {side.title}"
         config: Any = side.config
         if not isinstance(side, Live) or not hasattr(config, "initial_laws"):
-            told = "needs the stack live" if not isinstance(side, Live) else "the recipe states no laws"
+            told = (
+                "a recording has no random numbers of its own"
+                if not isinstance(side, Live)
+                else "the recipe states no laws"
+            )
             rows.append(Row(2, claim, NOT_RUN, reason=told))
             continue
         try:
@@ -135,7 +146,7 @@ def init_law_rows(candidate: Side, reference: Side) -> list[Row]:
             rows.append(Row(2, claim, NOT_RUN, reason=str(error)))
             continue
         try:
-            rows.append(_row(2, claim, _native_checks(stack, side), "Kolmogorov-Smirnov and moments; false alarm 1e-6"))
+            rows.append(_row(2, claim, _native_checks(stack, side), LAWS_TESTED))
         finally:
             stack.close()
     return rows
@@ -166,9 +177,11 @@ def learning_rows(
         faults.append({_what(one) for one in failed})
         told = "; ".join([*(f"{name} never updated" for name in still), *(str(one) for one in failed)])
         told = told or "; ".join(str(one).split(":")[0] for one in checks if isinstance(one, NetworkLearning))
-        rows.append(Row(10, f"{side.title} learned", DIFFERS if failed else AGREE, len(checks), reason=told))
+        where = str(failed[0]).partition(":")[0] if failed else ""
+        verdict = DIFFERS if failed else AGREE
+        rows.append(Row(10, f"{side.title} learned", verdict, len(checks), where=where, reason=told))
     if faults[0] and faults[0] == faults[1]:  # a degenerate config, not a difference between the runs
-        return [replace(row, verdict=AGREE, reason=f"neither run learns: {row.reason}") for row in rows]
+        return [replace(row, verdict=AGREE, where="", reason=f"neither run learns: {row.reason}") for row in rows]
     return rows
 
 

@@ -49,7 +49,10 @@ class Diagnosis:
         how = self.span or ("its inputs agree, its output does not" if self.forced else "first in execution order")
         inherit = f"; {len(self.victims)} tensors inherit it" if self.victims else ""
         note = f"\n  {self.note}" if self.note else ""
-        return f"step {self.step}: {self.cause} at {self.key}{also} ({how}){inherit}\n  {self.difference}{note}"
+        return (
+            f"step {self.step}: first difference at {self.key}{also} ({how}){inherit}\n"
+            f"  {self.difference}\n  probable cause: {self.cause}{note}"
+        )
 
 
 def mode_differences(pair: Pair) -> list[Difference]:

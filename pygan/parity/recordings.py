@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from pygan.errors import ConfigError
-from pygan.parity.claims import CORRECTNESS, claims_of
-from pygan.parity.free import free_rows, picture_curve, picture_rows
+from pygan.parity.advice import extent_of, for_every_level
+from pygan.parity.claims import CORRECTNESS, LEVELS, claims_of
+from pygan.parity.free import SHOWN, free_rows, picture_curve, picture_rows
 from pygan.parity.initial import compare_initial
 from pygan.parity.judge import Judged, batch_difference, judge_float64
 from pygan.parity.levels import layout_rows
-from pygan.parity.report import LEVELS, Report, Row, Tally
+from pygan.parity.report import Report, Row, Tally
 from pygan.parity.sides import Pair, Recorded
 from pygan.parity.verdicts import NOT_RUN
 
 NO_REFEREE = "two recordings have no live torch side; compare one of them with a live stack"
+NO_MEASURE = "only a live torch side can tell how far rounding parts two free runs; compare one of them with it"
 
 
 def compare_recordings(
@@ -42,15 +45,16 @@ def compare_recordings(
     else:
         rows += _first_step(first, float64)
     free_part, curves = free_rows(mine, theirs, None)
-    rows += [*free_part, *picture_rows(mine, theirs, None)]
+    free_part += picture_rows(mine, theirs, None)
+    rows += [replace(row, reason=NO_MEASURE) if float64 and row.reason == SHOWN else row for row in free_part]
     curves["pictures"] = picture_curve(mine, theirs)
     mine_title, other_title = (f"{side.title} ({side.trace.folder.name})" for side in (candidate, reference))
-    known = [row for row in rows if row.level in levels]
-    known += [Row(n, LEVELS[n], NOT_RUN, reason=NO_REFEREE) for n in levels if n not in {row.level for row in known}]
-    every = tuple(sorted(known, key=lambda row: row.level))
+    every = for_every_level([row for row in rows if row.level in levels], levels, NO_REFEREE)
+    extent = extent_of(every, 1, len(both), (candidate, reference))
     data = dict(candidate.trace.header.data)
     config = dict(candidate.config)
-    return Report(mine_title, other_title, config, facts, every, initial.diagnosis, curves=curves, data=data)
+    found = initial.diagnosis
+    return Report(mine_title, other_title, config, facts, every, found, curves=curves, data=data, extent=extent)
 
 
 def _first_step(pair: Pair, float64: bool) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What a comparison found: one row a claim, with what was measured, what is admitted and what would just pass."""
+"""What a comparison found: one row a claim, with what was measured, its tolerance, and how much was compared."""
 
 from __future__ import annotations
 
@@ -8,29 +8,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pygan.files import finite
-from pygan.parity.claims import CORRECTNESS
+from pygan.parity.claims import CORRECTNESS, unit_of
 from pygan.parity.judge import Judged
 from pygan.parity.locate import Diagnosis
 from pygan.parity.verdicts import AGREE, DIFFERS, NOT_RUN, joint
 
-LEVELS = {
-    1: "shapes, counts, names, dtypes, modes",
-    2: "initial state, laws of the native initialisers",
-    3: "forward, layer by layer",
-    4: "logits and losses",
-    5: "gradients",
-    6: "moments, parameters, buffers after the step",
-    7: "teacher-forced steps",
-    8: "free run",
-    9: "pictures",
-    10: "learning gate",
-}
-
 
 @dataclass(frozen=True)
 class Row:
-    """One claim. ``measured`` must not exceed ``allowed``; ``minimum`` is the smallest relative tolerance between the
-    two runs that would pass; ``where`` names the tensor (and step) that came closest to, or went over, its limit."""
+    """One claim. ``measured`` must not exceed its tolerance ``allowed``, both counted in ``unit``; ``where`` names the
+    tensor (and step) that came closest to its tolerance, or went over it. ``minimum`` is the largest relative
+    difference between the two runs themselves (in Float32 ``measured`` is a distance from the referee)."""
 
     level: int
     claim: str
@@ -41,6 +29,11 @@ class Row:
     minimum: float | None = None
     where: str = ""
     reason: str = ""
+
+    @property
+    def unit(self) -> str:
+        """In what both numbers are counted; empty where they are relative to a tensor's norm."""
+        return unit_of(self.claim)
 
 
 @dataclass
@@ -62,7 +55,7 @@ class Tally:
             self.minimum = max(self.minimum, relative)
             share = one.value / one.allowed if one.allowed else (0.0 if one.ok else math.inf)
             share = math.inf if one.difference.fault else share
-            if self.worst is None or share > self.worst[0]:
+            if self.worst is None or (share, bool(one.allowed)) > (self.worst[0], bool(self.worst[1].allowed)):
                 self.worst = (share, one, step)
             if not one.ok:
                 self.failed.append((step, one))
@@ -73,7 +66,8 @@ class Tally:
             return Row(self.level, self.claim, NOT_RUN, reason=reason or "no such tensor in both runs")
         _, one, step = self.worst
         verdict = DIFFERS if self.failed else AGREE
-        why = f"{len(self.failed)} of {self.compared} outside; {one.difference.fault}" if self.failed else one.reason
+        told = f"{len(self.failed)} of {self.compared} outside the tolerance"
+        why = f"{told}; {one.difference.fault}" if self.failed else one.reason
         return Row(
             self.level,
             self.claim,
@@ -85,6 +79,20 @@ class Tally:
             f"{one.key} @ step {step}",
             why.rstrip("; "),
         )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of the runs was compared. ``steps`` from the same state, ``free`` steps on their own ways, of ``known``
+    steps, with pictures at ``pictures_known`` of them: what the shorter recording holds, 0 where both sides are live.
+    ``twins``: Float32 steps whose Float64 step was judged too."""
+
+    steps: int = 0
+    free: int = 0
+    known: int = 0
+    pictures: int = 0
+    pictures_known: int = 0
+    twins: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class Report:
     kinks: tuple[dict[str, Any], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    extent: Extent = Extent()
 
     @property
     def verdict(self) -> str:
@@ -113,7 +122,7 @@ class Report:
 
     @property
     def minimum(self) -> float | None:
-        """The smallest relative tolerance that would let every compared tensor of one step pass."""
+        """The largest relative difference between the two runs in any compared tensor of one step."""
         return max((row.minimum for row in self.rows if row.minimum is not None and row.level < 8), default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +132,8 @@ class Report:
             "reference": self.reference,
             "verdict": self.verdict,
             "minimum_tolerance": self.minimum,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [{**asdict(row), "unit": row.unit} for row in self.rows],
+            "extent": asdict(self.extent),
             "diagnosis": None if self.diagnosis is None else diagnosis_dict(self.diagnosis),
             "replay": self.replay,
             "curves": self.curves,

@@ -11,6 +11,7 @@ import numpy as np
 from pygan import environment
 from pygan.draws import Draws
 from pygan.errors import ConfigError
+from pygan.parity.advice import extent_of, for_every_level
 from pygan.parity.causes.pictures import grid_cause, values_cause
 from pygan.parity.compare import Difference, compare_arrays
 from pygan.parity.evidence import UNKNOWN, Cause
@@ -22,11 +23,11 @@ from pygan.parity.levels import batch_row, init_law_rows, layout_rows, learning_
 from pygan.parity.locate import Diagnosis
 from pygan.parity.recordings import compare_recordings
 from pygan.parity.referee import Referee
-from pygan.parity.report import LEVELS, Report, Row, Tally
+from pygan.parity.report import Report, Row, Tally
 from pygan.parity.sides import Live, Recorded, Side, Together
 from pygan.parity.stepping import Stepping
 from pygan.parity.tolerances import FLOAT64_STEP
-from pygan.parity.verdicts import DIFFERS, NOT_RUN
+from pygan.parity.verdicts import DIFFERS
 from pygan.records import StepRecord
 from pygan.state import State, widen
 from pygan.training import fixed_latent
@@ -95,14 +96,6 @@ def same_images(candidate: Side, reference: Side) -> None:
     if mine["sha256"] != theirs["sha256"]:
         told = " against ".join(f"{one['images']} of {one['name']}" for one in (mine, theirs))
         raise ConfigError(f"the two runs saw other images: {told} (SHA-256 of the pixels differs)")
-
-
-def _for_every_level(rows: list[Row], levels: Collection[int], reason: str) -> tuple[Row, ...]:
-    """The rows by level, with a row that says why for each level that has none."""
-    missing = [
-        Row(level, LEVELS[level], NOT_RUN, reason=reason) for level in levels if level not in {r.level for r in rows}
-    ]
-    return tuple(sorted([*rows, *missing], key=lambda row: row.level))
 
 
 def _environment(candidate: Side, reference: Side) -> dict[str, Any]:
@@ -176,18 +169,22 @@ class _Comparison:
         diagnosis = self.initial.diagnosis
         if diagnosis is None and stepping is not None:
             diagnosis = stepping.diagnosis() or self._beside_the_steps(rows)
+        every = for_every_level(rows, self.levels, reason)
+        recorded = [side for side in (self.together.candidate, self.together.reference) if isinstance(side, Recorded)]
+        steps, twins = (stepping.steps, stepping.twins) if stepping else (0, None)
         seconds = {**stepping.seconds, "steps": float(self.steps), **self._plain_seconds()} if stepping else {}
         return Report(
             self.together.candidate.title,
             self.together.reference.title,
             self.config.to_dict(),
             _environment(self.together.candidate, self.together.reference),
-            _for_every_level(rows, self.levels, reason),
+            every,
             diagnosis,
             curves=curves,
             kinks=tuple(stepping.flips) if stepping else (),
             data=images_of(self.follower),
             seconds=seconds,
+            extent=extent_of(every, steps, self.steps, recorded, twins),
         )
 
     def _beside_the_steps(self, rows: Sequence[Row]) -> Diagnosis | None:

@@ -10,13 +10,13 @@ from typing import Any
 from pygan.parity.claims import CORRECTNESS, claims_of
 from pygan.parity.compare import Difference
 from pygan.parity.evidence import UNKNOWN, Cause
-from pygan.parity.float32 import Float32Judge
+from pygan.parity.float32 import Float32Judge, in_noise_levels
 from pygan.parity.history import CARRIED, RANDOM, history_of
 from pygan.parity.judge import Judged, batch_difference, judge_float64, judge_patterns
 from pygan.parity.locate import FULL_CAPTURE, Diagnosis, agreeing, diagnose_step, mode_differences
 from pygan.parity.referee import Referee, root_mean_square
 from pygan.parity.report import Row, Tally
-from pygan.parity.sides import PLAIN_CAPTURE, Live, Pair, Together
+from pygan.parity.sides import PLAIN_CAPTURE, Live, Pair, Recorded, Together
 from pygan.parity.tolerances import FLOAT64_OVER_FLOAT32
 from pygan.parity.verdicts import NOT_RUN
 from pygan.state import State
@@ -147,7 +147,7 @@ class Stepping:
             self._tally(pair, rows, f"{title}, fed the referee's values", every=False)
         for title, rows in found.updates.items():
             self._tally(pair, rows, f"{title}, from its own gradients", every=False)
-        self._tally(pair, found.flips, every=False)
+        self._tally(pair, [in_noise_levels(one) for one in found.flips], every=False)
         self._tally(pair, [*batch_difference(pair), *found.ensemble])
         for title, rows in (*found.alone.items(), *found.updates.items(), ("", [*found.flips, *found.ensemble])):
             self._rounding += [(pair.step, one, title) for one in rows if not one.ok]
@@ -167,6 +167,11 @@ class Stepping:
     # --- what was found --------------------------------------------------------------------------------------
 
     @property
+    def twins(self) -> int | None:
+        """Float32 steps whose Float64 step was judged; None in Float64."""
+        return self.steps - self._without_twin if self._float32 else None
+
+    @property
     def incorrect(self) -> int | None:
         """The first step whose Float64 twin differs; None where all agree."""
         return self._suspects[0][0].step if self._suspects and self._float32 else None
@@ -184,6 +189,7 @@ class Stepping:
                     replace(
                         row,
                         verdict=NOT_RUN,
+                        compared=0,
                         measured=None,
                         allowed=None,
                         minimum=None,
@@ -194,20 +200,28 @@ class Stepping:
                 ]
             rows.append(self._correctness_row())
         if self.steps and not any(row.claim.startswith("steps with a partial") for row in rows):
-            told = f"every batch of the {self.steps} steps had {self._batch} images"
+            told = f"every batch of the {self.steps} steps had {self._batch} images; {self._partial_at()}"
             if self._partial and self.incorrect is not None:
                 told = f"correctness failed at step {self.incorrect}"
             rows.append(Row(7, "steps with a partial batch", NOT_RUN, reason=told))
         return sorted(rows, key=lambda row: row.level)
 
+    def _partial_at(self) -> str:
+        """Where a smaller batch comes."""
+        schedule = self._together.follower.schedule
+        last = schedule.steps_per_epoch - 1
+        if len(schedule.indices(last)) == self._batch:
+            return "no batch is smaller with so many images; --samples with another number makes one"
+        leader = self._together.leader
+        short = isinstance(leader, Recorded) and leader.trace.training_steps <= last
+        return f"step {last} is the first with fewer: {'pygan record ' if short else ''}--steps {last + 1}"
+
     def _correctness_row(self) -> Row:
         if self._correct.compared:
             row = self._correct.row()
             if self._without_twin:
-                return replace(
-                    row,
-                    reason=f"{self.steps - self._without_twin} of {self.steps} steps; the others have no Float64 twin",
-                )
+                told = "beside the others no Float64 step was recorded (pygan record --twin)"
+                return replace(row, reason=f"{self.twins} of {self.steps} steps; {told}")
             return row
         told = "correctness not run: the recording holds no Float64 step beside its Float32 steps (pygan record --twin)"
         return Row(7, CORRECTNESS, NOT_RUN, reason=told)
@@ -313,7 +327,7 @@ class Stepping:
             from pygan.parity.causes.precision import lowered
 
             cause = lowered(one)
-            note = f"the Float64 step agrees; in Float32 {title} is off by {one.value:.1e} ({one.allowed:.1e} admitted)"
+            note = f"the Float64 step agrees; in Float32 {title} is off by {one.value:.1e}, tolerance {one.allowed:.1e}"
         outside = tuple(one for one, _ in rows)
         culprits = tuple(one.difference for one, _ in alone)
         victims = tuple(one.key for one, title in rows if not title)

@@ -237,7 +237,7 @@ def test_another_structure_is_a_finding_that_names_tensor_expected_and_found(wha
     assert len(bad) <= 6 or row.reason.endswith(f"and {len(bad) - 6} more")
     for level in range(2, 11):
         assert verdicts(report)[level] == {NOT_RUN}
-        assert rows_of(report, level)[0].reason == "names or shapes differ at level 1, so no step was compared"
+        assert rows_of(report, level)[0].reason.startswith("names or shapes differ at level 1, so no step")
 
 
 def test_another_structure_than_the_recordings_is_a_finding(tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_the_command_line_tells_a_structure_and_ends_with_1(
     offered(monkeypatch, kind())
     code, out, err = pygan("parity", "torch-faulty", "torch", "--samples", 14, "--steps", 1, "--levels", "1,7")
     assert (code, err) == (1, "")
-    assert "level 1, names, shapes and dtypes of the state: differs; " in out
+    assert "level 1, names, shapes and dtypes of the state: differs: " in out
     assert "in the candidate" in out
-    assert out.splitlines()[-1] == "differs"
+    assert out.splitlines()[-1].startswith("differs at level")
     if "replay this spot" in out:
         code, again, err = pygan(*replay_of(out))
         assert (code, err) == (0, "")

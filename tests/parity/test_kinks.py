@@ -102,7 +102,7 @@ def test_a_pattern_that_no_number_follows_is_refused(clean, tmp_path: Path) -> N
     stepping = against(live("float32"), wrong)
     assert [one["where"] for one in stepping.flips] == [f"pattern/{LEAKY} (reference)"]
     (row,) = [row for row in stepping.rows() if row.claim == "ReLU sign flips"]
-    assert (row.verdict, row.reason) == (DIFFERS, "1 of 1 outside")
+    assert (row.verdict, row.reason) == (DIFFERS, "1 of 1 outside the tolerance")
     assert row.measured is not None
     assert row.allowed is not None
     assert row.measured > 1000 * row.allowed

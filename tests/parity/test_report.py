@@ -12,12 +12,12 @@ import pytest
 from parity_runs import EVERYTHING, live, stepped
 
 from pygan.files import finite
-from pygan.parity.claims import CORRECTNESS, EVERY, FLIPS, PARTIAL, claim_of, claims_of
+from pygan.parity.claims import CORRECTNESS, EVERY, FLIPS, LEVELS, PARTIAL, claim_of, claims_of
 from pygan.parity.compare import Difference
 from pygan.parity.evidence import Cause
 from pygan.parity.judge import Judged
 from pygan.parity.locate import Diagnosis
-from pygan.parity.report import LEVELS, Report, Row, Tally
+from pygan.parity.report import Report, Row, Tally
 from pygan.parity.sides import Pair
 from pygan.parity.verdicts import AGREE, BEYOND, DIFFERS, NOT_RUN, VERDICTS, joint
 from pygan.stacks.torch_stack import TorchStack
@@ -45,7 +45,7 @@ def test_a_tally_with_one_tensor_outside_differs_and_counts_them() -> None:
     tally.add(4, [judged("gradient/b", 1e-9, 1e-11)])
     row = tally.row()
     assert (row.verdict, row.where, row.minimum) == (DIFFERS, "gradient/b @ step 4", 1e-9)
-    assert row.reason == "2 of 3 outside"
+    assert row.reason == "2 of 3 outside the tolerance"
     assert [(step, one.key) for step, one in tally.failed] == [(0, "gradient/b"), (4, "gradient/b")]
 
 
@@ -139,7 +139,8 @@ def test_a_pass_has_rows_of_levels_3_to_7_and_one_for_the_partial_batch() -> Non
 
 def test_a_pass_without_a_partial_batch_says_so() -> None:
     (row,) = [row for row in stepped(live(), live(), 1).rows() if row.claim == PARTIAL]
-    assert (row.verdict, row.reason) == (NOT_RUN, "every batch of the 1 steps had 8 images")
+    assert row.verdict == NOT_RUN
+    assert row.reason == "every batch of the 1 steps had 8 images; step 1 is the first with fewer: --steps 2"
 
 
 def spoilt(pair: Pair) -> Pair:
@@ -236,7 +237,9 @@ def test_a_diagnosis_says_culprit_cause_and_victims_in_words() -> None:
     culprit = Difference("gradient/a.b", (2,), relative=0.5, values=(1.0, 2.0), worst=(1,))
     found = Diagnosis(2, culprit.key, Cause("adam eps"), culprit, (culprit, culprit), ("x", "y", "z"), (), True)
     first = str(found).splitlines()[0]
-    assert first.startswith("step 2: adam eps at gradient/a.b and 1 more (its inputs agree, its output does not)")
+    told = "step 2: first difference at gradient/a.b and 1 more (its inputs agree, its output does not)"
+    assert first.startswith(told)
+    assert str(found).splitlines()[-1] == "  probable cause: adam eps"
     assert first.endswith("3 tensors inherit it")
     assert "1 against 2" in str(found)
     assert str(replace(found, note="look there")).splitlines()[-1] == "  look there"

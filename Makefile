@@ -5,6 +5,8 @@ PIP_ARGS ?=
 GIF_ARGS ?=
 BIN := $(VENV)/bin
 OUT ?= runs/gifs
+# Processes that share the test files: more than two gain little, the longest file decides.
+JOBS ?= 2
 
 .PHONY: gifs test test-all test-live bench bench-results docs lint coverage install dev clean
 
@@ -12,11 +14,11 @@ gifs: install
 	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
 
 test: install
-	$(BIN)/pytest tests parity_tests -m "not live and not cuda and not slow"
+	$(BIN)/pytest tests parity_tests -n $(JOBS) --dist loadfile -m "not live and not cuda and not slow"
 	@echo "The long ones too: make test-all. Live claims on real Julia and Flux: make test-live"
 
 test-all: install
-	$(BIN)/pytest tests parity_tests -m "not live and not cuda"
+	$(BIN)/pytest tests parity_tests -n $(JOBS) --dist loadfile -m "not live and not cuda"
 
 test-live: install
 	$(BIN)/pytest tests parity_tests benchmarks -m live --results docs/results/test-live.json

@@ -7,6 +7,7 @@ far the pictures of the free runs lie apart. The pictures are shown, not judged.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -118,6 +119,18 @@ def first_steps(trace: Trace, total: int, every: int) -> list[StepRecord]:
             pictures = record.pictures if record.step % every == 0 or record.step == total else {}
             kept.append(StepRecord(record.step, loss=record.loss, pictures=pictures))
     return kept
+
+
+def other_cadence(trace: Trace, kept: Sequence[StepRecord], total: int, every: int) -> str:
+    """What a user must know before the run where the recording lacks pictures that ``every`` asks for; else empty."""
+    asked, held = len(range(0, total, every)), sum(bool(one.pictures) for one in kept if one.step < total)
+    if held == asked:
+        return ""
+    own = math.gcd(*(step for step in trace.steps_with("pictures") if step < trace.training_steps))
+    return (
+        f"Flux's recording has pictures at {held} of the {asked} steps that --every {every} asks for; only these are "
+        f"shown; its own are drawn with --every {own}."
+    )
 
 
 def paired(run: Run, other: Run) -> Run:

@@ -238,6 +238,18 @@ def test_a_run_that_the_recording_is_too_short_for_is_refused_before_anything_is
     assert "Judging" not in result[1]
 
 
+def test_a_cadence_that_the_recording_does_not_have_is_told_before_the_run(pygan: Pygan) -> None:
+    code, out, _ = pygan(*RECORDED, "--dtype", "float64", "--steps", 11, "--every", 3, "--out", "run")
+    told = (
+        "Flux's recording has pictures at 1 of the 4 steps that --every 3 asks for; only these are shown; "
+        "its own are drawn with --every 5."
+    )
+    assert code == 0 and told in out
+    assert out.index(told) < out.index("Judging")
+    code, out, _ = pygan(*RECORDED, "--dtype", "float64", "--steps", 11, "--every", 5, "--out", "other")
+    assert code == 0 and "recording has pictures at" not in out
+
+
 def test_training_after_the_verdict_is_the_run_that_train_makes(pygan: Pygan, tmp_path: Path) -> None:
     flags = [*NARROW_FLAGS, "--samples", 62, "--dtype", "float64", "--steps", 11, "--every", 5, "--out"]
     code, out, _ = pygan("gif", "--flux", "recorded", *flags, "gif")

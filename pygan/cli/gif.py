@@ -98,6 +98,8 @@ def gif(
     say_config(config)
     started = time.perf_counter()
     kept = [] if trace is None else gifs.first_steps(trace, total, every)
+    if trace is not None and (missing := gifs.other_cadence(trace, kept, total, every)):
+        say(missing)
     names = {"flux": "flux", "torch": stack_name("torch", step, config.device)}
     runs: dict[str, gifs.Run] = {}
 

@@ -12,7 +12,7 @@ import typer
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, with_config
 from pygan.cli.output import console, say_caveats
 from pygan.cli.parity_output import Bar, print_explained, print_report, print_spot
-from pygan.errors import ConfigError, JuliaNotFound
+from pygan.errors import ConfigError, DataError, JuliaNotFound
 from pygan.recipes.flux_tutorial_config import NARROW
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIDES = (
     "torch, torch-fast (its fast step), torch-graph (that as a CUDA graph, where nothing but losses is recorded), flux "
-    "(live), recorded (real Flux from a shipped trace), a live one with :cuda, or a trace's folder"
+    "(live), recorded (real Flux from a shipped trace), a live one with :cuda, or the folder of a trace or of a run"
 )
 DEFAULT_STEPS = 8
 
@@ -141,7 +141,7 @@ def _one(
             print_spot(sides[0], sides[1], step or 0, tensor)
             return None
         with Bar() as bar:
-            report = compare_runs(sides[0], sides[1], steps, levels, bar)
+            report = compare_runs(sides[0], sides[1], steps, levels, bar, dataset)
     finally:
         for side in sides:
             side.close()
@@ -182,8 +182,11 @@ def _found_reference(config: Any) -> str:
 
 
 def _trace_folder(text: str) -> Path | None:
-    """The folder of a recorded side; None for a live one."""
-    return Path(text) if (Path(text) / "trace.json").is_file() else None
+    """The folder of a recorded side, or the one trace in a run's folder; None for a live side."""
+    if (Path(text) / "trace.json").is_file():
+        return Path(text)
+    held = [path.parent for path in Path(text).glob("*.trace/trace.json")]
+    return held[0] if len(held) == 1 else None
 
 
 def _run_of(
@@ -195,7 +198,7 @@ def _run_of(
     samples: int | None,
     short: bool,
 ) -> tuple[Any, Dataset | None]:
-    """Config and data of the runs: a recorded side's own, where there is one. Two recordings need no data.
+    """Config and data of the runs: a recorded side's own, where there is one. Two recordings can do without data.
 
     ``short``: the default steps are taken. Raises ``ConfigError`` where a flag or a field of the config file
     contradicts the recording, or the images are others than it was made from.
@@ -221,10 +224,13 @@ def _run_of(
             f"{folder} was recorded on {header.data['images']} images, not {samples}; leave out --samples"
         )
     ours = {name: asked[name] for name in ("device", "threads") if name in fixed}
-    if all(folders):
-        return config_from_dict(header.config), None
     name = data if data != "digits" else header.data["name"]
-    dataset = load(name, data_dir, limit=header.data["images"])
+    try:
+        dataset = load(name, data_dir, limit=header.data["images"])
+    except DataError:
+        if all(folders):  # two recordings can do without
+            return config_from_dict(header.config), None
+        raise
     if dataset.sha256 != header.data["sha256"]:
         raise ConfigError(f"{folder} was recorded on other images than {name} (SHA-256 of the pixels differs)")
     return config_from_dict(header.config).replace(**ours), dataset

@@ -30,6 +30,7 @@ _TO_DO = (
     ("free Float32 runs part", "--dtype float64 judges them"),
     ("no step has exact pictures", "record with --every 10, and without --exact-pictures-until"),
     ("no step has a grid", "record with --every 10"),
+    ("no state beside its pictures", "record with --capture state"),
     ("draws no pictures", "record with --every 10"),
     ("names or shapes differ", "mend level 1 first"),
 )

@@ -16,7 +16,7 @@ from pygan.parity.compare import Difference, compare_arrays, norm
 from pygan.parity.judge import Judged, common, flat
 from pygan.parity.referee import Levels, Referee, distance, root_mean_square
 from pygan.parity.rounding import ELEMENTWISE, UNIT
-from pygan.parity.sides import Live, Pair, Together, words_of
+from pygan.parity.sides import Live, Pair, Sides, Together, words_of
 from pygan.parity.tolerances import (
     ENSEMBLE_FACTOR,
     FLOAT64_OVER_FLOAT32,
@@ -125,7 +125,7 @@ class RefereeStep:
 class Float32Judge:
     """Judges Float32 steps of two sides by one referee."""
 
-    def __init__(self, together: Together, referee: Referee) -> None:
+    def __init__(self, together: Together | Sides, referee: Referee) -> None:
         self._together, self._referee = together, referee
 
     def float64_pair(self, pair: Pair, capture: tuple[str, ...]) -> Pair | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pygan import environment
+from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.parity.advice import extent_of, for_every_level
@@ -51,9 +52,10 @@ def compare_runs(
     steps: int | None = None,
     levels: Collection[int] = ALL_LEVELS,
     watch: Watch | None = None,
+    dataset: Dataset | None = None,
 ) -> Report:
     """Every level in ``levels`` that the two sides allow, over the first ``steps`` steps (all of a recording's, where
-    not given; 8 of two live sides).
+    not given; 8 of two live sides). ``dataset``: the images of two recordings, which have none of their own.
 
     Raises ``ConfigError`` where the two sides are not runs of one recipe and config.
     """
@@ -62,7 +64,7 @@ def compare_runs(
     watch = watch or (lambda what, done, total: None)
     if candidate.live or reference.live:
         return _Comparison(Together(candidate, reference), steps, levels, watch).report()
-    return compare_recordings(candidate, reference, steps, levels, _environment(candidate, reference))
+    return compare_recordings(candidate, reference, steps, levels, _environment(candidate, reference), dataset)
 
 
 _MAY_DIFFER = ("device", "threads", "epochs", "picture_every")
@@ -152,7 +154,7 @@ class _Comparison:
                     known = separation.at_checkpoints
                     curves |= {"separation": known, "growth": horizon(known)} if known else {}
             if 9 in self.levels:
-                rows.append(self.pictures.row("the recipe draws no pictures, or none were recorded"))
+                rows.append(self.pictures.row(self._no_pictures()))
                 if self.grids:
                     rows.append(grid_row(self.grids, "grids as users see them, from the same state"))
                 rows += picture_rows(mine, theirs, spread)
@@ -160,6 +162,11 @@ class _Comparison:
             if 10 in self.levels:
                 rows += learning_rows(self.together, self.first, free, self.lead_records)
         return self._report(rows, stepping, curves, "the recording does not hold what this level compares")
+
+    def _no_pictures(self) -> str:
+        drawn = any(one.pictures for one in self.lead_records)
+        held = "the recording holds no state beside its pictures"
+        return held if drawn else "the recipe draws no pictures, or none were recorded"
 
     def _as_roles(self, free: list[StepRecord]) -> tuple[list[StepRecord], list[StepRecord]]:
         sides = (free, self.lead_records)

@@ -142,6 +142,14 @@ Side = Live | Recorded
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Candidate and reference, whether or not one of them can follow the other."""
+
+    candidate: Side
+    reference: Side
+
+
+@dataclass(frozen=True)
 class Pair:
     """One step of both sides from the state ``before``."""
 

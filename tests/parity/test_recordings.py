@@ -21,6 +21,7 @@ from parity_runs import (
     verdicts,
 )
 
+from pygan.data import load
 from pygan.errors import ConfigError
 from pygan.parity.run import ALL_LEVELS, compare_runs
 from pygan.parity.sides import Recorded
@@ -58,6 +59,25 @@ def test_float64_recordings_are_judged_at_the_first_step_level_by_level(whole: T
     report = compare_runs(Recorded(whole), Recorded(whole))
     assert {level for level, words in verdicts(report).items() if AGREE in words} == {1, 2, 3, 4, 5, 6}
     assert {row.where.rpartition(" ")[2] for row in report.rows if row.where} == {"0"}
+
+
+def test_with_the_images_at_hand_free_runs_and_rounding_are_judged(
+    whole: Trace, narrow_one: Trace, tmp_path: Path
+) -> None:
+    data = load("digits", limit=whole.header.data["images"])
+    report = compare_runs(Recorded(whole), Recorded(whole), dataset=data)
+    assert report.verdict == AGREE
+    assert AGREE in verdicts(report)[8]
+    wrong = altered(whole, tmp_path / "wrong", 1, "state", f"parameter/{KERNEL}", a_little)
+    report = compare_runs(Recorded(wrong), Recorded(whole), dataset=data)
+    assert report.verdict == DIFFERS
+    (row,) = rows_of(report, 8)
+    assert row.where == f"state/parameter/{KERNEL} @ step 1"
+    report = compare_runs(Recorded(narrow_one), Recorded(narrow_one), dataset=data)
+    assert report.verdict == AGREE
+    assert {level for level, words in verdicts(report).items() if AGREE in words} >= {4, 5, 6, 7}
+    off = altered(narrow_one, tmp_path / "off", 0, "gradient", KERNEL_GRADIENT, lambda value: value * (1 + 1e-3))
+    assert compare_runs(Recorded(off), Recorded(narrow_one), dataset=data).verdict == DIFFERS
 
 
 def test_float32_recordings_are_judged_by_their_twins(narrow_one: Trace) -> None:

@@ -32,9 +32,10 @@ bench-results: install
 	$(BIN)/pytest benchmarks/test_rows.py --benchmark-full --benchmark-seconds 45 --benchmark-json $(BENCH_RESULTS)
 	$(BIN)/pygan bench --report $(BENCH_RESULTS) --markdown docs/benchmarks.md
 
-# docs/parity.md and its plots, from the committed results of comparisons.
+# docs/parity.md with its plots and docs/planted-faults.md, from the committed results of comparisons.
 docs: install
 	$(BIN)/python tools/parity_document.py
+	$(BIN)/python tools/planted_document.py
 
 lint: dev
 	$(BIN)/ruff check .

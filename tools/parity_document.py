@@ -133,7 +133,7 @@ ROUNDING = Section(
 CLEAN = Section("Clean runs", (planted("clean runs", "clean-runs.json", "clean_runs"),), clean_text, clean_glance)
 PLANTED = Section(
     "Planted faults",
-    (planted("planted faults", "planted-bugs.json", "score --seeds 2 --live 1"),),
+    (planted("planted faults", "planted-bugs.json", "score --seeds 1 --live 1"),),
     planted_text,
     planted_glance,
 )

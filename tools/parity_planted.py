@@ -56,58 +56,37 @@ LOUD = ("WRONG NAME", MISSED, "SEEN WHERE NOTHING SHOWS")
 _COUNTS = ("faults", "planted", "caught")
 
 WORDS = """\
-Faults are put in by chance (which layer, how strong), and the comparison that a user runs has to find and name them. \
-*Named right*: its cause. *Unknown, right place*: found where it was put, and not named. *Unknown, elsewhere*: found, \
-at a tensor that was not touched. A wrong name counts against it more than none. *Not observable*: the recording holds \
-nothing that could show it, or it only changes how Float32 rounds.
+Faults are put in by chance (which layer, how strong), and the comparison that a user types has to find and name them. \
+Classes: *function*, what is computed is another number; *rounding*, only how Float32 rounds it; *unobservable*, the \
+recording ends before the fault begins, or is in Float64 where the fault rounds Float32. Verdicts: *named right*, by \
+its cause; *unknown at its place*, found where it was put and not named; *unknown elsewhere*, found at a tensor that \
+was not touched. A wrong name is worse than none.
 """
 
 
-def _verdicts(totals: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return list(dict.fromkeys(word for counts in totals.values() for word in counts if word not in _COUNTS))
-
-
-def _score(title: str, totals: Mapping[str, Mapping[str, int]]) -> str:
+def score_table(title: str, totals: Mapping[str, Mapping[str, Any]]) -> str:
     """Counts by verdict, a line a key."""
-    words = _verdicts(totals)
-    head = [title, *([" faults"] if any("faults" in counts for counts in totals.values()) else []), " planted"]
+    counts = {name: {word: n for word, n in found.items() if isinstance(n, int)} for name, found in totals.items()}
+    words = [word for word in dict.fromkeys(word for one in counts.values() for word in one) if word not in _COUNTS]
+    shown = [word for word in words if word in LOUD or any(one.get(word) for one in counts.values())]
+    head = (title, " faults", " planted", " caught", *(f" {word.lower()}" for word in shown))
     rows = [
-        (name, *([counts.get("faults", "")] if " faults" in head else []), counts["planted"],
-         *(counts.get(word, 0) for word in words))
-        for name, counts in totals.items()
-    ]  # fmt: skip
-    return table((*head, *(f" {word.lower()}" for word in words)), rows)
+        (name, one.get("faults", ""), one["planted"], one["caught"], *(one.get(word, 0) for word in shown))
+        for name, one in counts.items()
+    ]
+    return table(head, rows)
 
 
 def planted_text(stored: Stored) -> str:
-    """The score by side and dtype and by recording, and every fault that was not named right every time."""
+    """The score by command and by side; the single faults have a page of their own."""
     (one,) = stored.values()
-    parts = [WORDS, _score("planted in", one["totals"])]
-    if recordings := one.get("recordings"):
-        parts += ["What each recording can name:\n", _score("recording", recordings)]
+    commands = {f"`{command}`": found for command, found in one["commands"].items()}
+    parts = [WORDS, score_table("command", commands), "With the Julia faults, by side and dtype:\n"]
+    parts += [score_table("planted in", one["totals"])]
     if clean := one.get("clean"):
         runs = [(what, found["runs"], found["steps"], found["false alarms"]) for what, found in clean.items()]
         parts += ["With live Flux and nothing planted:\n", table(("what", " runs", " steps", " false alarms"), runs)]
-    right = [fault for fault in one["faults"] if fault[RIGHT] + fault.get(UNSEEN, 0) == fault["planted"]]
-    for side in dict.fromkeys(fault["side"] for fault in right):
-        names = ", ".join(fault["fault"] for fault in right if fault["side"] == side)
-        parts.append(f"Named right wherever it shows, in {side}: {names}.\n")
-    words = _verdicts(one["totals"])
-    rows = [
-        (
-            fault["side"],
-            f"{fault['fault']}: {fault['what']}",
-            fault["planted"],
-            *(fault.get(word) or "" for word in words),
-            ", ".join(f"{name} ({count})" for name, count in fault["causes"].items() if name),
-        )
-        for fault in one["faults"]
-        if fault not in right
-    ]
-    if rows:
-        head = ("planted in", "fault", " planted", *(f" {word.lower()}" for word in words), "called")
-        parts += ["The others:\n", table(head, rows)]
-    return "\n".join(parts)
+    return "\n".join([*parts, "Fault by fault: [planted-faults.md](planted-faults.md).\n"])
 
 
 def planted_glance(one: Mapping[str, Any]) -> tuple[str, str, str]:

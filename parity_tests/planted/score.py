@@ -9,10 +9,11 @@ the numbers.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import asdict, dataclass
+from itertools import chain, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +39,13 @@ RIGHT, PLACED, ELSEWHERE, WRONG = "named right", "unknown at its place", "unknow
 MISSED, UNSEEN, ALARM = "MISSED", "not observable", "SEEN WHERE NOTHING SHOWS"
 CAUGHT = (RIGHT, PLACED, ELSEWHERE, WRONG)
 VERDICTS = (*CAUGHT, MISSED, UNSEEN, ALARM)
-RECORDINGS = (TINY, NARROW64, NARROW32)
+COMMANDS = {
+    NARROW64: "pygan parity torch recorded",
+    NARROW32: "pygan parity torch recorded --dtype float32",
+    TINY: f"pygan parity torch parity_tests/traces/{TINY}",
+}
+"""What a user without Julia types, by the recording that is then compared with."""
+RECORDINGS = tuple(COMMANDS)
 Job = tuple[str, int, str, bool]
 """One comparison: the fault's name, the seed, the recording, and is it done quickly?"""
 
@@ -177,7 +184,8 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def document(rows: Sequence[Row], clean: Sequence[Clean]) -> dict[str, Any]:
-    """The numbers for JSON: totals, every fault with its verdicts, and all clean runs of a kind together."""
+    """The numbers for JSON: totals by side and by command, every fault with its verdicts, every single comparison, and
+    all clean runs of a kind together."""
     what = {("torch", one.name): one.what for one in torch_faults.FAULTS}
     what |= {("julia", one.name): one.what for one in JULIA_FAULTS}
     by_side = {
@@ -208,9 +216,37 @@ def document(rows: Sequence[Row], clean: Sequence[Clean]) -> dict[str, Any]:
     return {
         "environment": environment.describe(),
         "totals": {name: {"faults": len({one.fault for one in r}), **totals(r)} for name, r in by_side.items()},
+        "commands": by_command(rows),
         "clean": kinds,
         "faults": faults,
+        "rows": [asdict(one) for one in rows],
     }
+
+
+def by_command(rows: Sequence[Row]) -> dict[str, Any]:
+    """Totals of the torch faults by the command that looked for them, and for each class of fault in it."""
+    found = {}
+    for recording, command in COMMANDS.items():
+        mine = [one for one in rows if (one.side, one.recording) == ("torch", recording)]
+        classes = {kind: totals(one for one in mine if one.kind == kind) for kind in (FUNCTION, ROUNDING, UNOBSERVABLE)}
+        if mine:
+            kinds = {kind: counts for kind, counts in classes.items() if counts["planted"]}
+            found[command] = {"faults": len({one.fault for one in mine}), **totals(mine), "classes": kinds}
+    return found
+
+
+def kept(names: Sequence[str], faults: Sequence[Fault], seeds: int, checkpoint: Path | None) -> Iterator[Row]:
+    """Torch faults against the recordings ``names``; what ``checkpoint`` holds is not run again, what is run is
+    added."""
+    lines = checkpoint.read_text("utf-8").splitlines() if checkpoint is not None and checkpoint.exists() else []
+    held = {(one.recording, one.fault, one.seed): one for one in (Row(**json.loads(line)) for line in lines)}
+    for name, fault, seed in product(names, faults, range(seeds)):
+        known = held.get((name, fault.name, seed))
+        one = known or next(torch_rows([seed], [fault], recording=name))
+        if known is None and checkpoint is not None:
+            with checkpoint.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(one)) + "\n")
+        yield one
 
 
 def names_nothing_unheard_of() -> list[str]:
@@ -227,12 +263,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="faults whose names hold one of these words")
     parser.add_argument("--recordings", nargs="*", help="against these recordings only")
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    parser.add_argument("--checkpoint", type=Path, help="JSON lines: what is in it is not run again")
     chosen = parser.parse_args()
     rows: list[Row] = []
     first = julia_runs.RECORDED_SEED + 1
     faults = [one for one in torch_faults.FAULTS if not chosen.only or any(word in one.name for word in chosen.only)]
     names = chosen.recordings or RECORDINGS
-    planted = (one for name in names for one in torch_rows(range(chosen.seeds), faults, recording=name))
+    planted = kept(names, faults, chosen.seeds, chosen.checkpoint)
     julia = chain(recorded_rows(), live_rows(range(first, first + chosen.live)))
     for one in planted if chosen.only or chosen.recordings else chain(planted, julia):
         print(one, flush=True)

@@ -25,7 +25,7 @@ from pygan.parity.locate import Diagnosis
 from pygan.parity.recordings import compare_recordings
 from pygan.parity.referee import Referee
 from pygan.parity.report import Report, Row, Tally
-from pygan.parity.sides import Live, Recorded, Side, Together
+from pygan.parity.sides import PLAIN_CAPTURE, Live, Recorded, Side, Together
 from pygan.parity.stepping import Stepping
 from pygan.parity.tolerances import FLOAT64_STEP
 from pygan.parity.verdicts import DIFFERS
@@ -38,6 +38,10 @@ Watch = Callable[[str, int, int], None]
 PLAIN_STEPS = 5
 """Plain steps that are timed."""
 ALL_LEVELS = tuple(range(1, 11))
+OF_STEPS = {3, 4, 5, 6, 7}
+"""Levels that look into single steps."""
+STEPS_BEFORE_A_FREE_RUN = 2
+"""Where free runs alone are asked for, so many steps are looked into: a fault that shows at once has its place."""
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -232,7 +236,7 @@ class _Comparison:
     def _forced(self) -> int:
         """How many first steps can start from the leader's states."""
         if not isinstance(self.leader, Recorded):
-            return self.steps
+            return self.steps if self.levels & OF_STEPS else min(self.steps, STEPS_BEFORE_A_FREE_RUN)
         held = 0
         while held < self.steps and (held == 0 or self.leader.trace.record(held - 1).state):
             held += 1
@@ -247,7 +251,9 @@ class _Comparison:
             self.lead_records.append(self._kept(lead, pair.step in marks))
             self.watch("from the same states", pair.step + 1, self.steps)
         for number in range(forced, self.steps):
-            self.lead_records.append(self.leader.step(number))
+            mark = number in marks
+            self.lead_records.append(self._kept(self.leader.step(number, PLAIN_CAPTURE if mark else ()), mark))
+            self.watch("the reference's own way", number + 1, self.steps)
         return stepping
 
     def _kept(self, lead: StepRecord, mark: bool) -> StepRecord:

@@ -378,3 +378,14 @@ def test_a_pixel_may_be_off_only_where_the_values_lie_on_both_sides_of_a_roundin
 def test_free_pictures_without_exact_values_are_not_judged() -> None:
     rows = picture_rows([drawn(np.zeros((4, 4)))], [drawn(np.zeros((4, 4)))], {3: {}})
     assert [row.verdict for row in rows] == [NOT_RUN]
+
+
+def test_free_runs_alone_look_into_the_first_steps_only_and_still_judge_the_last() -> None:
+    watched: list[str] = []
+    steps = 6
+    report = compare_runs(live(), live(), steps, levels=[8, 9], watch=lambda what, done, total: watched.append(what))
+    assert report.verdict == AGREE
+    told = {what: watched.count(what) for what in watched}
+    assert told == {"from the same states": 2, "the reference's own way": steps - 2, "on their own ways": steps}
+    report = compare_runs(live(plant=at_step(steps - 1, double_rate)), live(), steps, levels=[8, 9])
+    assert levels_that_differ(report) == {8, 9}

@@ -24,6 +24,8 @@ SIDES = (
     "(live), recorded (real Flux from a shipped trace), a live one with :cuda, or the folder of a trace or of a run"
 )
 DEFAULT_STEPS = 8
+BESIDE_THE_STEPS = ("batch", "pictures/")
+"""Tensors that no step has, so that none can be replayed."""
 
 
 @with_config(**NARROW, threads=1, dtype="float64")
@@ -145,7 +147,7 @@ def _one(
     finally:
         for side in sides:
             side.close()
-    if report.diagnosis is not None:
+    if report.diagnosis is not None and not report.diagnosis.key.startswith(BESIDE_THE_STEPS):
         report = _with_replay(report, names, config, data, data_dir, dataset)
     print_report(report)
     return report

@@ -48,6 +48,8 @@ class Bar:
 
 def print_report(report: Report) -> None:
     """Who was compared, the table of levels, the diagnosis where the runs differ, and the verdict with its extent."""
+    from pygan.parity.causes.names import CAUSES
+
     for line in header_of(report):
         say(line, "bold")
     console.print()
@@ -63,7 +65,9 @@ def print_report(report: Report) -> None:
         say(f"largest relative difference between the two runs in one step: {number(report.minimum)}{shown}")
     if report.diagnosis is not None:
         console.print(f"\n{report.diagnosis}", markup=False)
-        console.print(f"replay this spot: {report.replay}", markup=False)
+        say(f"what to look at: {CAUSES[report.diagnosis.cause.name]}")
+        if report.replay:
+            console.print(f"replay this spot: {report.replay}", markup=False)
     console.print()
     say(closing_of(report), STYLES[report.verdict])
 

@@ -197,6 +197,14 @@ def test_all_constants_in_the_wrong_width() -> None:
     assert name_cause(case.evidence(with_k(**single)(case))).name == "constant in the wrong width"
 
 
+@pytest.mark.parametrize("step", [1, 5])
+def test_a_beta_beside_the_other_ones_width(step: int) -> None:
+    """``betas=(0.5, 0.999)`` where the reference has 0.9 and the Float32 number next to 0.999."""
+    case = Case(0, step, NUMBERS | {"beta2": float(np.float32(0.999))})
+    cause = name_cause(case.evidence(with_k(beta1=0.5, beta2=0.999)(case)))
+    assert str(cause) == "beta1 (beta1 0.5 instead of 0.9)"
+
+
 def test_widths_do_not_show_in_float32() -> None:
     case = Case(0)
     single = {name: float(np.float32(value)) for name, value in NUMBERS.items()}

@@ -103,6 +103,10 @@ def betas(u: Update) -> Iterator[Hypothesis]:
         if u.evidence.tolerance > NARROW and abs(beta - u.k[name]) < 1e-6:
             continue
         k = {**u.k, name: beta}
+        other = {"beta1": "beta2", "beta2": "beta1"}[name]
+        near = solved[other]
+        if near is not None and near != u.k[other] and abs(near - u.k[other]) < 1e-6 * u.k[other]:
+            k[other] = next((width for width in other_widths(u.k[other]) if abs(width - near) < 1e-9), u.k[other])
         for powers in (u.powers, u.power(k, u.count)):
             slots = adam(u.before, g, k, powers)
             for stored in (u.powers, u.power(k, u.count)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,9 @@ from pygan import environment
 from pygan.errors import PyganError
 from pygan.files import write_json
 from pygan.stacks.julia_setup import find_julia
+
+for _name in ("COLUMNS", "LINES"):  # a process of xdist has them, and a console keeps what it finds at its start
+    os.environ.pop(_name, None)
 
 RESULTS: list[dict[str, Any]] = []
 

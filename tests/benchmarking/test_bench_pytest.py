@@ -1,6 +1,7 @@
 """pytest-benchmark's own files and commands work on replayed rows."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -24,9 +25,9 @@ def stored(tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], cwd=root, capture_output=True, text=True, check=False
-    )
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # no xdist worker
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(command, cwd=root, env=outer, capture_output=True, text=True, check=False)
 
 
 def replay(root: Path, stored: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

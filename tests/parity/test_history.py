@@ -118,7 +118,8 @@ def test_the_printed_replay_shows_it_too(what: str, pygan: Pygan, monkeypatch: p
     offered(monkeypatch, planted(plant))
     code, out, err = pygan("parity", "torch-faulty", "torch", "--samples", 14, "--steps", at + 1, "--levels", "7")
     assert (code, err) == (1, "")
-    assert f"step {at}: {CARRIED}" in out
+    assert f"step {at}: first difference at {key}" in out
+    assert f"probable cause: {CARRIED}" in out
     (told,) = [line for line in out.splitlines() if line.startswith(f"  {key} ")]
     replay = replay_of(out)
     assert replay[-4:] == ["--step", str(at), "--tensor", key]

@@ -60,6 +60,8 @@ class RunConfig:
     """Module of the PyTorch side; empty for ``pygan.recipes.<recipe>``."""
     julia_files: ClassVar[tuple[Path, ...]] = ()
     """Julia files of a recipe that PyganFlux does not carry."""
+    narrow: ClassVar[Mapping[str, Any]] = {}
+    """Fields of the recipe's narrow twin: the same step at sizes that take milliseconds."""
 
     seed: int = sourced(0, "ours: key of all draws", lambda v: 0 <= v < 2**63, "0 .. 2^63 - 1")
     device: str = sourced("cpu", "ours; the article says gpu and falls back to cpu", **one_of("cpu", "cuda"))

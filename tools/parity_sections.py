@@ -13,6 +13,7 @@ from parity_free import PICTURES, FreeRun
 from parity_rows import Report, machine, merged, number, rows_table, share, size_of, steps_of, summary, table
 
 from pygan.parity.claims import CORRECTNESS, EVERY
+from pygan.parity.free import horizon
 from pygan.parity.tolerances import KINK_FACTOR
 
 Stored = Mapping[str, Mapping[str, Any]]
@@ -110,8 +111,8 @@ def free_text(stored: Stored) -> str:
     plots = [f"![Free runs, {label}](parity/{free_plot(label)})\n" for label in runs]
     told = (
         "Grey lines are all tensors of the state; the ones that used most of their limit are named. The horizon is the "
-        "step at which the referee's own runs are predicted to be so far apart that nothing can be claimed, from a "
-        "power of the step fitted to their separation.\n"
+        "step at which the referee's own runs are predicted to be so far apart that nothing can be claimed, from their "
+        "growth over the latter half of the known steps.\n"
     )
     return "\n".join([table(("", *runs), rows), told, *plots, machine(next(iter(runs.values())).report)])
 
@@ -122,7 +123,7 @@ def _free_facts(run: FreeRun) -> dict[str, str]:
     curve, apart, limit = run.curve(PICTURES), run.separation(PICTURES), run.limit(PICTURES)
     last = max(curve, default=None)
     at_end = [points.get(last) for points in (curve, apart, limit)] if last is not None else [None] * 3
-    growth = report["curves"].get("growth") or {}
+    growth = horizon(run.spread)
     drawn = [row for row in rows if row["claim"] == "pictures of both free runs"]
     return {
         "sizes": size_of(report),
@@ -134,12 +135,16 @@ def _free_facts(run: FreeRun) -> dict[str, str]:
         "pictures at the last step": _optional(at_end[0]),
         "referee's separation there": _optional(at_end[1]),
         "limit there": _optional(at_end[2]) if apart else "",
-        "growth of the pictures' separation": f"{number(growth['at_step_1'])} · step^{growth['power']:.2f}"
-        if growth
-        else "not fitted",
+        "growth of the pictures' separation": _growth(growth),
         "horizon of the pictures": _horizon(growth.get("horizon", math.inf)) if growth else "not fitted",
         "horizon of the first tensor": _first(run),
     }
+
+
+def _growth(growth: Mapping[str, float]) -> str:
+    if "doubling" in growth:
+        return f"doubles every {growth['doubling']:,.0f} steps"
+    return f"as step^{growth['power']:.2f}" if growth else "not fitted"
 
 
 def _optional(value: float | None) -> str:

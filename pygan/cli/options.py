@@ -9,7 +9,7 @@ import json
 import sys
 import tomllib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +20,8 @@ from pygan import __version__
 from pygan.cli.output import answering
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
-from pygan.recipes import CONFIGS, config_class
-from pygan.recipes.flux_tutorial_config import NARROW
+from pygan.recipes import CONFIGS
+from pygan.recipes.own import load_recipe
 
 
 class StepForm(StrEnum):
@@ -75,60 +75,90 @@ DEFAULT_RECIPE = "flux_tutorial"
 _GROUP = "Config (each default with its source; `pygan recipes` names the publication)"
 
 
-def with_config(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_config(twin: bool = False, **defaults: Any) -> Callable[[Callable[..., Any]], Command]:
     """Decorate a command with an option for every config field, ``--recipe``, ``--config``, ``--json`` and more.
 
     The command's parameters ``config``, ``answer`` and ``given`` are not options. ``config`` is the validated config:
-    published values, overridden by this command's ``defaults`` (less those of the narrow twin where the command has a
-    ``--full`` that is set), by the file, by flags; ``given`` names the fields that the file or flags set.
-    ``answer`` is what it tells machines (:func:`pygan.cli.output.answering`). ``--every`` is another name of
-    ``--picture-every``, unless the command has an option of that name, which then replaces both.
+    published values, overridden by this command's ``defaults`` and, with ``twin``, by the recipe's narrow sizes on one
+    thread (unless the command has a ``--full`` that is set), by the file, by flags; ``given`` names the fields that the
+    file or flags set. ``answer`` is what it tells machines (:func:`pygan.cli.output.answering`). ``--every`` is another
+    name of ``--picture-every``, unless the command has an option of that name, which then replaces both.
     """
+    return lambda command: Command(command, twin, defaults)
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        hints = typing.get_type_hints(command, include_extras=True)
-        signature = inspect.signature(command)
-        fields = {item.name: item for kind in CONFIGS.values() for item in dataclasses.fields(kind)}
-        if "every" in signature.parameters:
-            del fields["picture_every"]
 
-        @functools.wraps(command)
+class Command:
+    """A command whose config options are those of the recipe that the command line asks for."""
+
+    def __init__(self, command: Callable[..., Any], twin: bool, defaults: Mapping[str, Any]) -> None:
+        self._command, self._twin, self._defaults = command, twin, defaults
+        self._hints = typing.get_type_hints(command, include_extras=True)
+        self._parameters = inspect.signature(command).parameters
+
+    def of(self, kind: type[RunConfig]) -> Callable[..., Any]:
+        """The command for typer, with the options of ``kind``."""
+        fields = {item.name: item for item in dataclasses.fields(kind)}
+        if "every" in self._parameters:
+            fields.pop("picture_every", None)
+        twin = {**kind.narrow, "threads": 1} if self._twin else {}
+        defaults = {name: value for name, value in {**twin, **self._defaults}.items() if name in fields}
+
+        @functools.wraps(self._command)
         def wrapper(
             recipe: str | None, config_file: Path | None, as_json: bool, print_config: bool, **values: Any
         ) -> None:
             flags = {name: values.pop(name) for name in fields}
             with answering(as_json) as answer:
-                dropped = {*NARROW, "threads"} if values.get("full") else set()
+                dropped = twin if values.get("full") else {}
                 kept = {name: value for name, value in defaults.items() if name not in dropped}
                 stored = read_config(config_file)
-                config = make_config(recipe, stored, flags, kept)
+                config = make_config(kind, stored, flags, kept)
                 answer["config"] = config.to_dict()
-                if "given" in signature.parameters:
+                if "given" in self._parameters:
                     values["given"] = {name for name, value in flags.items() if value is not None}
                     values["given"] |= stored.keys() - {"recipe"}
                 if not print_config:
-                    command(config=config, answer=answer, **values)
+                    self._command(config=config, answer=answer, **values)
                 elif not as_json:
                     sys.stdout.write(to_toml(config))
 
-        options = [(name, hints[name], parameter.default) for name, parameter in signature.parameters.items()]
+        options = [(name, self._hints[name], parameter.default) for name, parameter in self._parameters.items()]
         options = [option for option in options if option[0] not in ("config", "answer", "given")]
         parameters = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, annotation, default in (*options, *_config_options(fields, defaults))
+            for name, annotation, default in (*options, *_config_options(kind, fields, defaults))
         ]
-        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return wrapper
 
-    return decorate
+
+def asked_recipe(arguments: Sequence[str]) -> type[RunConfig]:
+    """The config class of the recipe that a command line names: with ``--recipe``, else in its ``--config`` file, else
+    the default one. Raises ``ConfigError`` where there is no such recipe, or a file of a user's own is wrong."""
+    named = value_of("--recipe", arguments)
+    if named is None and (file := value_of("--config", arguments)) is not None:
+        named = str(read_config(Path(file)).get("recipe", DEFAULT_RECIPE))
+    named = named or DEFAULT_RECIPE
+    return CONFIGS[named] if named in CONFIGS else load_recipe(Path(named))
+
+
+def value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """What a command line gives ``option``; None where it is not there."""
+    for place, one in enumerate(arguments):
+        if one == option and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if one.startswith(f"{option}="):
+            return one.partition("=")[2]
+    return None
 
 
 def _config_options(
-    fields: Mapping[str, dataclasses.Field[Any]], defaults: Mapping[str, Any]
+    kind: type[RunConfig], fields: Mapping[str, dataclasses.Field[Any]], defaults: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
     """Name, annotation and default of the options that every command with a config has."""
-    recipe = Annotated[str | None, typer.Option("--recipe", help=f"One of: {', '.join(CONFIGS)}.")]
+    told = f"One of: {', '.join(CONFIGS)}; or a folder or .py file of your own (pygan new FOLDER writes one)."
+    recipe = Annotated[str | None, typer.Option("--recipe", help=told)]
     file = Annotated[Path | None, typer.Option("--config", help="TOML file of config fields; flags override it.")]
     options: list[tuple[str, Any, Any]] = [
         ("recipe", recipe, None),
@@ -136,7 +166,7 @@ def _config_options(
         ("print_config", PrintConfigOption, False),
         ("as_json", JsonOption, False),
     ]
-    published = {where for kind in CONFIGS.values() for where in publications(kind)}
+    published = set(publications(kind))
     for name, item in fields.items():
         flags = [f"--{name.replace('_', '-')}", *(["--every"] if name == "picture_every" else [])]
         where, _, what = item.metadata["source"].partition(": ")
@@ -156,18 +186,13 @@ def publications(kind: type[RunConfig]) -> list[str]:
 
 
 def make_config(
-    recipe: str | None,
+    kind: type[RunConfig],
     stored: Mapping[str, Any],
     flags: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """Published values of ``recipe``, overridden by ``defaults``, by what a file ``stored``, by ``flags`` not None.
-
-    ``recipe`` None is the file's, else the default one.
-    """
-    values = dict(stored)
-    of_file = config_class(str(values.pop("recipe", recipe or DEFAULT_RECIPE)))
-    kind = config_class(recipe) if recipe else of_file
+    """Published values of ``kind``, overridden by ``defaults``, by what a file ``stored``, by ``flags`` not None."""
+    values = {name: value for name, value in stored.items() if name != "recipe"}
     given = {name: value for name, value in flags.items() if value is not None}
     return kind.from_dict({**(defaults or {}), **values, **given})
 

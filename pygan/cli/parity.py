@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, with_config
+from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, value_of, with_config
 from pygan.cli.output import console, say_caveats
 from pygan.cli.parity_output import Bar, print_explained, print_report, print_spot
 from pygan.errors import ConfigError, DataError, JuliaNotFound
-from pygan.recipes.flux_tutorial_config import NARROW
 
 if TYPE_CHECKING:
     from pygan.data import Dataset
@@ -28,7 +27,7 @@ BESIDE_THE_STEPS = ("batch", "pictures/")
 """Tensors that no step has, so that none can be replayed."""
 
 
-@with_config(**NARROW, threads=1, dtype="float64")
+@with_config(twin=True, dtype="float64")
 def parity(
     config: Any,
     answer: dict[str, Any],
@@ -78,7 +77,7 @@ def parity(
         "step": step,
         "tensor": tensor,
     }
-    fixed = given | ({"seed"} if seeds else set()) | (set(NARROW) if full else set())
+    fixed = given | ({"seed"} if seeds else set()) | (set(config.narrow) if full else set())
     reports = []
     for seed in _numbers(seeds, "--seeds", None) if seeds else [config.seed]:
         report = _one(config.replace(seed=seed), (candidate, reference), wanted, fixed, **chosen)
@@ -160,8 +159,10 @@ def _with_replay(
     from dataclasses import replace
 
     words = ["pygan", "parity", *names]
+    if (recipe := value_of("--recipe", sys.argv)) is not None:
+        words += ["--recipe", recipe]
     if not any(_trace_folder(text) for text in names):  # a recorded side brings its config and data
-        defaults = type(config)().replace(**NARROW, threads=1, dtype="float64").to_dict()
+        defaults = type(config)().replace(**config.narrow, threads=1, dtype="float64").to_dict()
         for name, value in config.to_dict().items():
             if value != defaults.get(name):
                 words += [f"--{name.replace('_', '-')}", str(value)]

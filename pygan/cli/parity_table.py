@@ -12,7 +12,6 @@ from rich.text import Text
 from pygan.parity.claims import CORRECTNESS, LEVELS, RELATIVE
 from pygan.parity.verdicts import AGREE, BEYOND, DIFFERS, NOT_RUN
 from pygan.recipes import config_class
-from pygan.recipes.flux_tutorial_config import NARROW
 
 if TYPE_CHECKING:
     from pygan.parity.report import Report, Row
@@ -62,10 +61,11 @@ _VERSIONS = {"torch": "torch", "Flux": "Flux", "julia": "Julia"}
 
 def sizes_of(config: Mapping[str, Any]) -> str:
     """Which twin of the recipe a config is, with its sizes and the fields that are not as published."""
-    published = config_class(str(config["recipe"]))().to_dict()
-    held = {name: config[name] for name in NARROW if name in config}
+    kind = config_class(str(config["recipe"]))
+    published = kind().to_dict()
+    held = {name: config[name] for name in kind.narrow if name in config}
     sizes = ", ".join(f"{name.removesuffix('_dim')} {value}" for name, value in held.items() if name != "grid")
-    word = "narrow twin" if held == NARROW else "sizes of its own"
+    word = "narrow twin" if held == kind.narrow else "sizes of its own"
     if all(published.get(name) == value for name, value in held.items()):
         word = "published sizes"
     other = [name for name in config if name not in ELSEWHERE and name not in held]

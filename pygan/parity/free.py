@@ -306,14 +306,20 @@ def picture_curve(candidate: Sequence[StepRecord], reference: Sequence[StepRecor
 
 
 def horizon(spread: Spread, key: str = "pictures/values") -> dict[str, float]:
-    """Growth of the referee's separation, fitted as a power of the step, and the step at which it would reach the limit
-    of what is judged. Empty where fewer than three steps are known."""
+    """How the referee's separation grew over the latter half of the known steps, and when it would reach the limit of
+    what is judged: ``power`` of the step, or ``doubling`` every so many steps, whichever lies closer; ``horizon`` is
+    that step, left out where nothing grows. Empty where fewer than three steps are known."""
     points = [(step, row[key]) for step, row in sorted(spread.items()) if step > 0 and row.get(key, 0.0) > 0]
     if len(points) < 3:
         return {}
-    steps, values = np.log([p[0] for p in points]), np.log([p[1] for p in points])
-    power, constant = np.polyfit(steps, values, 1)
-    found = {"power": float(power), "at_step_1": float(np.exp(constant))}
+    points = points[min(len(points) // 2, len(points) - 3) :]
+    steps, values = np.array([float(step) for step, _ in points]), np.log([value for _, value in points])
+    limit, last = np.log(FREE_MOST / FREE_FACTOR), float(steps[-1])
+    (power, at_1), of_power, *_ = np.polyfit(np.log(steps), values, 1, full=True)
+    (rate, at_0), of_rate, *_ = np.polyfit(steps, values, 1, full=True)
+    if of_rate.sum() < of_power.sum() and rate * last > 0.05:
+        return {"doubling": float(np.log(2) / rate), "horizon": max(last, float((limit - at_0) / rate))}
+    found = {"power": float(power)}
     if power > 0.05:
-        found["horizon"] = float(np.exp((np.log(FREE_MOST / FREE_FACTOR) - constant) / power))
+        found["horizon"] = max(last, float(np.exp((limit - at_1) / power)))
     return found

@@ -66,6 +66,8 @@ class Run:
             key = f"{name}/{network}.{path}"
             if isinstance(layer, Dropout):
                 layer.source = self._source(f"mask/{key}") if self.config.randomness == "keyed" else None
+            elif isinstance(layer, nn.Dropout) and train and self.config.randomness == "keyed":
+                hooks.append(layer.register_forward_hook(self._keyed_dropout(f"mask/{key}")))
             if train and isinstance(layer, KINKS):
                 if self._capture & {"patterns", f"patterns:{name}"}:  # what the layer did, before anything is imposed
                     hooks.append(self._keep_pattern(module, layer, key))
@@ -162,6 +164,15 @@ class Run:
 
     def _source(self, stream: str) -> Callable[[tuple[int, ...], float], Tensor]:
         return lambda shape, rate: self.tensor(self.draws.keep(stream, shape, rate))
+
+    def _keyed_dropout(self, stream: str) -> Any:
+        """A plain ``nn.Dropout`` drops by the keyed pattern: what its own pattern gave is not used."""
+
+        def drop(layer: nn.Dropout, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            keep = self._source(stream)(tuple(inputs[0].shape), layer.p)
+            return inputs[0] * (keep / (1 - layer.p))
+
+        return drop
 
     def _source_hook(self, key: str) -> Any:
         def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:

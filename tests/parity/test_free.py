@@ -213,11 +213,17 @@ def test_the_referees_runs_part_slowly_and_their_separation_is_that_of_pairs() -
     assert silent.at_checkpoints == {}
 
 
+def test_growth_that_doubles_is_told_from_growth_by_a_power() -> None:
+    spread = {step: {"pictures/values": 1e-15 * (1 + 2 ** (step / 100))} for step in (0, 1, 2, 5, 10, 500, 1000, 1500)}
+    found = horizon(spread)
+    assert found["doubling"] == pytest.approx(100, rel=0.1)
+    assert found["horizon"] == pytest.approx(100 * math.log2(FREE_MOST / FREE_FACTOR / 1e-15), rel=0.1)
+
+
 def test_the_growth_of_the_separation_is_fitted_as_a_power() -> None:
     spread = {step: {"pictures/values": 1e-15 * step**2} for step in (0, 1, 2, 5, 10)}
     found = horizon(spread)
     assert found["power"] == pytest.approx(2)
-    assert found["at_step_1"] == pytest.approx(1e-15)
     assert found["horizon"] == pytest.approx(math.sqrt(FREE_MOST / FREE_FACTOR / 1e-15))
     assert horizon({0: {"pictures/values": 1.0}}) == {}
     flat = horizon({step: {"pictures/values": 1e-15} for step in (1, 2, 3)})

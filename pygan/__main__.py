@@ -1,0 +1,5 @@
+"""``python -m pygan``."""
+
+from pygan.cli import main
+
+main()

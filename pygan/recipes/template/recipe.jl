@@ -1,0 +1,64 @@
+# MODEL in Flux. Images (28, 28, 1, N) in [-1, 1], logits (2, N): upright, turned.
+# A worker evaluates this file inside the module PyganFlux, whose functions it extends.
+
+# Every number comes from Python, checked there: the fields of `Config`, and those that every recipe has.
+Base.@kwdef struct OwnConfig
+    recipe::String
+    seed::Int
+    device::String
+    dtype::String
+    constants::String
+    randomness::String
+    threads::Int
+    width::Int
+    batch::Int
+    epochs::Int
+    learning_rate::Float64
+    dropout::Float64
+end
+
+# Layers of the Chain that PyTorch has as two: here Flux computes the relu with the Dense.
+published_names(::OwnConfig, network) = (hidden=:relu,)
+
+# Layers whose sign patterns are recorded.
+kinks(::OwnConfig) = (:relu,)
+
+function networks(c::OwnConfig)
+    # Patterns of dropout are draws by name, `mask/<call>/<network>.<layer>`; `Dropout` alone would draw its own.
+    dropout = c.randomness == "native" ? Dropout(c.dropout) : DrawnDropout(c.dropout, 1 / (1 - c.dropout))
+    classifier = Chain(;
+        flatten=Flux.flatten,
+        hidden=Dense(28 * 28 => c.width, relu),
+        drop=dropout,
+        out=Dense(c.width => 2),
+    )
+    return Dict("classifier" => classifier)
+end
+
+function optimisers(c::OwnConfig)
+    return Dict("classifier" => Adam(constant(c, c.learning_rate), (constant(c, 0.9), constant(c, 0.999)), constant(c, 1e-8)))
+end
+
+"Glorot-uniform from the draws `init/<path>`: an array of PyTorch's shape in reverse."
+function initial_weight(::OwnConfig, draws::Draws, stream, kind, dims)
+    fans = prod(dims[1:(end - 2)]) * (dims[end - 1] + dims[end])
+    return (uniform(draws, stream, dims) .- 0.5f0) .* sqrt(24.0f0 / Float32(fans))
+end
+
+turned_images(draws::Draws, count) = keep(draws, "turned", (count,), 0.5)
+turned_images(::NativeDraws, count) = rand(Bool, count)
+
+function train_step!(run, c::OwnConfig, real)
+    turned = turned_images(run.draws, size(real, 4))
+    images = copy(real)
+    images[:, :, :, turned] = reverse(real[:, :, :, turned]; dims=(1, 2))
+    labels = Flux.onehotbatch(turned, (false, true))
+    update!(run, "classifier") do classifier
+        logits = call(run, "images", "classifier", classifier, images)
+        record!(run, "logits/images", logits)
+        Flux.Losses.logitcrossentropy(logits, labels)
+    end
+    return nothing
+end
+
+RECIPES["MODEL"] = OwnConfig

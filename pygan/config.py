@@ -62,6 +62,8 @@ class RunConfig:
     """Julia files of a recipe that PyganFlux does not carry."""
     narrow: ClassVar[Mapping[str, Any]] = {}
     """Fields of the recipe's narrow twin: the same step at sizes that take milliseconds."""
+    networks: ClassVar[tuple[str, ...]] = ()
+    """Names of the networks; empty for all that the recipe builds."""
 
     seed: int = sourced(0, "ours: key of all draws", lambda v: 0 <= v < 2**63, "0 .. 2^63 - 1")
     device: str = sourced("cpu", "ours; the article says gpu and falls back to cpu", **one_of("cpu", "cuda"))
@@ -89,6 +91,33 @@ class RunConfig:
                 raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {value!r}")
             if check is not None and not check(value):
                 raise ConfigError(f"{item.name} = {value!r} is out of range: expected {item.metadata['expected']}")
+
+    @property
+    def pictures(self) -> int:
+        """Pictures in a grid; 0 for a recipe that draws none."""
+        return 0
+
+    @property
+    def picture_every(self) -> int:
+        """Steps between two grids of pictures; 0 for a recipe that draws none."""
+        return 0
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Networks that this config never trains."""
+        return ()
+
+    def published_counts(self) -> dict[str, int] | None:
+        """Trained numbers of each network as published; None where nobody published any."""
+        return None
+
+    def initial_laws(self) -> dict[str, tuple[Any, ...]]:
+        """The law of every parameter and buffer before the first step, by path; empty where the recipe states none."""
+        return {}
+
+    def step_laws(self) -> dict[str, tuple[Any, ...]]:
+        """The law of what a step draws inside its networks, by layer; empty where the recipe states none."""
+        return {}
 
     @property
     def caveats(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pygan.cli.options import make_config, read_config
+from pygan.cli.options import asked_recipe, make_config, read_config
 from pygan.config import RunConfig, float32
 from pygan.errors import ConfigError
 from pygan.recipes import CONFIGS, config_class, config_from_dict
@@ -195,18 +195,18 @@ def test_the_networks_have_the_published_numbers_of_parameters(changes, discrimi
 def test_flags_override_the_file_which_overrides_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('recipe = "flux_tutorial"\nwidth = 3\nbatch = 16\nbeta1 = 0\n')
-    config = make_config("flux_tutorial", read_config(file), {"batch": 32, "width": None, "seed": None})
+    config = make_config(FluxTutorialConfig, read_config(file), {"batch": 32, "width": None, "seed": None})
     assert config == FluxTutorialConfig(width=3, batch=32, beta1=0.0)
-    assert make_config("flux_tutorial", read_config(None), {"seed": 0}) == FluxTutorialConfig()
+    assert make_config(FluxTutorialConfig, read_config(None), {"seed": 0}) == FluxTutorialConfig()
 
 
 def test_a_flag_of_0_or_an_empty_string_is_a_value_not_the_absence_of_one(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("seed = 7\ndropout = 0.5\n")
-    config = make_config("flux_tutorial", read_config(file), {"seed": 0, "dropout": 0.0})
+    config = make_config(FluxTutorialConfig, read_config(file), {"seed": 0, "dropout": 0.0})
     assert (config.seed, config.dropout) == (0, 0.0)
     with pytest.raises(ConfigError, match="device = ''"):
-        make_config("flux_tutorial", read_config(file), {"device": ""})
+        make_config(FluxTutorialConfig, read_config(file), {"device": ""})
 
 
 @pytest.mark.parametrize(
@@ -217,18 +217,18 @@ def test_a_flag_of_0_or_an_empty_string_is_a_value_not_the_absence_of_one(tmp_pa
         (b"widht = 3", "unknown config keys: widht"),
         (b"[flux_tutorial]\nwidth = 3", "unknown config keys: flux_tutorial"),
         (b"width = 3.5", "width must be of type int, got 3.5"),
-        (b'recipe = "pix2pix"', "no recipe 'pix2pix'"),
-        (b"recipe = 3", "no recipe '3'"),
+        (b'recipe = "pix2pix"', "--recipe pix2pix: no such recipe"),
+        (b"recipe = 3", "--recipe 3: no such recipe"),
     ],
 )
 def test_a_bad_file_is_an_error_that_says_what_is_wrong(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "run.toml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=words):
-        make_config("flux_tutorial", read_config(file), {})
+        make_config(asked_recipe(["--config", str(file)]), read_config(file), {})
 
 
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(ConfigError, match=f"cannot read {path}"):
-            make_config("flux_tutorial", read_config(path), {})
+            make_config(FluxTutorialConfig, read_config(path), {})

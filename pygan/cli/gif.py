@@ -88,6 +88,8 @@ def gif(
                 why = why.rpartition(". ")[0]
             say(f"Flux is replayed from a recording, because {why}. `pygan doctor` says how to get it live.")
 
+    if not config.pictures:
+        raise ConfigError(f"the recipe {config.recipe} draws no pictures, so there is no GIF of it; use pygan train")
     every = config.picture_every
     trace = proof = None
     if own_trace:

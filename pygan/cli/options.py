@@ -21,7 +21,7 @@ from pygan.cli.output import answering
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.recipes import CONFIGS
-from pygan.recipes.own import load_recipe
+from pygan.recipes.own import chosen_recipe
 
 
 class StepForm(StrEnum):
@@ -140,7 +140,7 @@ def asked_recipe(arguments: Sequence[str]) -> type[RunConfig]:
     if named is None and (file := value_of("--config", arguments)) is not None:
         named = str(read_config(Path(file)).get("recipe", DEFAULT_RECIPE))
     named = named or DEFAULT_RECIPE
-    return CONFIGS[named] if named in CONFIGS else load_recipe(Path(named))
+    return chosen_recipe(named)
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:

@@ -14,14 +14,22 @@ from pygan.cli.options import publications
 from pygan.cli.output import console, print_json
 from pygan.config import RunConfig
 from pygan.recipes import CONFIGS
+from pygan.recipes.own import chosen_recipe
 
 
-def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False) -> None:
+def recipes(
+    name: Annotated[str, typer.Argument(help="One of them, or a folder or .py file of your own.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
     """List the recipes: what each publishes, and every config field with its default, what it allows and its source."""
+    kinds = dict(CONFIGS)
+    if name:
+        kind = chosen_recipe(name)
+        kinds = {kind.recipe: kind}
     if as_json:
-        print_json({name: {"about": _about(kind), "fields": _fields(kind)} for name, kind in CONFIGS.items()})
+        print_json({name: {"about": _about(kind), "fields": _fields(kind)} for name, kind in kinds.items()})
         return
-    for name, kind in CONFIGS.items():
+    for name, kind in kinds.items():
         console.print(f"[bold]{name}[/]  {escape(_about(kind))}")
         folded = [Column(head, overflow="fold") for head in ("allowed", "source of the default")]
         table = Table(Column("field", no_wrap=True), Column("default", no_wrap=True), *folded, box=None, pad_edge=False)

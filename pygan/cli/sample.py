@@ -33,6 +33,7 @@ def sample(
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda, if not the run's.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads, if not the run's.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe of your own that made the run.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The PNG file.")] = Path("sample.png"),
     print_config: PrintConfigOption = False,
     as_json: JsonOption = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -95,8 +96,7 @@ def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
     before = follower.stack.state()
     theirs: Mapping[str, np.ndarray] = pair.before if pair else before
     sides = (before, theirs) if follower is together.candidate else (theirs, before)
-    published = getattr(follower.config, "published_counts", None)
-    counts = compare_counts(sides[0], sides[1], published() if published else None)
+    counts = compare_counts(sides[0], sides[1], follower.config.published_counts())
     rows = [
         _row(
             1,
@@ -132,7 +132,7 @@ def init_law_rows(candidate: Side, reference: Side) -> list[Row]:
     for side in (candidate, reference):
         claim = f"native initial weights, dropout and noise of {side.title}"
         config: Any = side.config
-        if not isinstance(side, Live) or not hasattr(config, "initial_laws"):
+        if not isinstance(side, Live) or not config.initial_laws():
             told = (
                 "a recording has no random numbers of its own"
                 if not isinstance(side, Live)
@@ -171,7 +171,7 @@ def learning_rows(
     config = together.follower.config
     faults = []
     for side, records in ((together.follower, free), (together.leader, lead)):
-        checks = learning_gate(records, initial, getattr(config, "networks", ()), int(getattr(config, "grid", 0)))
+        checks = learning_gate(records, initial, config.networks, isqrt(config.pictures))
         still = [one.network for one in checks if isinstance(one, NetworkLearning) and one.verdict == NEVER_UPDATED]
         failed = [one for one in checks if not one.ok and not _announced(one, config)]
         faults.append({_what(one) for one in failed})
@@ -192,7 +192,7 @@ def _what(check: LearningCheck) -> str:
 
 def _announced(check: LearningCheck, config: Any) -> bool:
     """Is this what the config's caveats say: a network that never trains, and its pictures that never change?"""
-    frozen = getattr(config, "untrained", ())
+    frozen = config.untrained
     if isinstance(check, NetworkLearning):
         return check.network in frozen and check.verdict == NEVER_UPDATED
     return bool(frozen) and isinstance(check, PictureLearning) and check.faults == ("what they were at first",)

@@ -87,7 +87,7 @@ def _spread(
 ) -> dict[int, dict[str, float]]:
     """How far the referee's runs part, at every step where both recordings hold something."""
     held = {one.step: (one, other) for one, other in zip(mine, theirs, strict=True)}
-    latent = fixed_latent(config) if getattr(config, "pictures", 0) else None
+    latent = fixed_latent(config) if config.pictures else None
     for number in range(max(held) + 1):
         pair = held.get(number)
         drawn = latent if pair and all("values" in one.pictures for one in pair) else None

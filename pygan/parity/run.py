@@ -290,7 +290,7 @@ class _Comparison:
         self.follower.stack.initialise()
         judged = self.float64 and bool(self.levels & {8, 9})
         separation = Separation(self.config, self.follower.dataset, self.first) if judged else None
-        latent = fixed_latent(self.config) if getattr(self.config, "pictures", 0) else None
+        latent = fixed_latent(self.config) if self.config.pictures else None
         records = []
         for number in range(self.steps):
             lead = self.lead_records[number]

@@ -80,7 +80,7 @@ class Live:
 
     def drawn(self) -> Arrays:
         """Pictures of the stack as it is now; empty for a recipe that draws none."""
-        return drawn(self.stack, fixed_latent(self.config)) if getattr(self.config, "pictures", 0) else {}
+        return drawn(self.stack, fixed_latent(self.config)) if self.config.pictures else {}
 
     def close(self) -> None:
         """End the stack's processes."""

@@ -75,7 +75,10 @@ def config_class(recipe: str) -> type[RunConfig]:
     try:
         return CONFIGS[recipe]
     except KeyError:
-        raise ConfigError(f"no recipe {recipe!r}; known: {', '.join(sorted(CONFIGS))}") from None
+        told = (
+            f"no recipe {recipe!r}; known: {', '.join(sorted(CONFIGS))}; name a recipe of your own with --recipe PATH"
+        )
+        raise ConfigError(told) from None
 
 
 def config_from_dict(values: Mapping[str, Any]) -> RunConfig:

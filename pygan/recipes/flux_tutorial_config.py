@@ -74,6 +74,11 @@ class FluxTutorialConfig(RunConfig):
         """Pictures in a grid."""
         return self.grid * self.grid
 
+    def published_counts(self) -> dict[str, int] | None:
+        """Trained numbers of the published sizes: ARTICLE's layers, counted; None at other sizes."""
+        published = all(getattr(self, name) == type(self)().to_dict()[name] for name in ("width", "latent_dim"))
+        return {"discriminator": 138_561, "generator": 2_231_168} if published else None
+
     @property
     def dropout_scale(self) -> float:
         """What a kept unit is multiplied by: 1 / (1 - p) computed in Float64, then as :meth:`constant`."""

@@ -28,6 +28,13 @@ FUNCTIONS = {
 """What a recipe must define, and what each is for."""
 
 
+def chosen_recipe(named: str) -> type[RunConfig]:
+    """The config class of pygan's own recipe ``named``, or of the one at that place, read anew."""
+    known = CONFIGS.get(named)
+    own = known is not None and known.torch_module.startswith(PREFIX)
+    return load_recipe(Path(named)) if known is None or own else known
+
+
 def load_recipe(place: Path) -> type[RunConfig]:
     """The config class of the recipe at ``place``, a folder with ``recipe.py`` or a ``.py`` file, made known by name.
 

@@ -50,6 +50,10 @@ def nudged(state: State, seed: int) -> State:
     return made
 
 
+SHAKEN_STEPS = 10
+"""So many first steps of the referee's free runs are shaken, and every such step later."""
+
+
 class Separation:
     """The referee's runs beside a free Float64 run, stepped with it: they start one unit in the last place apart, and
     each result is off by the rounding of Float64.
@@ -95,7 +99,11 @@ class Separation:
             self.spread.setdefault(number, {})[key] = relative(largest, value)
 
     def _steps(self, number: int, words: Sequence[str]) -> list[StepRecord]:
-        """One step of each run, shaken; now and then the first run measures the noise instead."""
+        """One step of each run; now and then shaken by the noise of every operation, which the first run measures.
+
+        Runs that are one unit apart round differently by themselves: shaking takes nine times as long, and only keeps
+        runs that would be equal for long from looking closer than another order of summation would be.
+        """
         import torch
 
         from pygan.parity.referee import Levels
@@ -103,6 +111,8 @@ class Separation:
         batch, draws = self._schedule[number], self._draws.at(number)
         first, *others = self._stacks
         size = len(batch)
+        if size in self._measured and number >= SHAKEN_STEPS and number % SHAKEN_STEPS:
+            return [stack.step(batch, draws, words) for stack in self._stacks]
         records = []
         if size not in self._measured or number % MEASURED_EVERY == 0:
             self._measured[size] = first.levels = Levels()

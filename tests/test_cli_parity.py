@@ -83,7 +83,8 @@ def test_a_recorded_run_agrees_with_itself(pygan: Pygan, tmp_path: Path) -> None
     assert (code, err) == (0, "")
     side = "torch (recording one run, torch "
     assert out.startswith(side) and f" against {side}" in out
-    assert out.splitlines()[-1].startswith("agree over the first 1 of 3 steps of the recording, 0 of 4 pictures, ")
+    told = "agree over all 3 steps of the recording (1 from the same state), 4 of 4 pictures, "
+    assert out.splitlines()[-1].startswith(told)
 
 
 def test_two_recordings_need_neither_their_data_nor_a_stack(

@@ -25,7 +25,7 @@ def document(results: Path = RESULTS) -> str:
     clean = json.loads((results / "clean-runs.json").read_text("utf-8"))
     what = {(one["side"], one["fault"]): one["what"] for one in stored["faults"]}
     parts = ["# Planted faults\n", f"Made by `make docs`; the numbers by\n\n```sh\n{stored['command']}\n```\n", WORDS]
-    parts += ["Most names were written with these faults at hand, so a set that nobody here has seen is the harder test.\n"]
+    parts += ["Most names were written with these faults at hand: a set that nobody here has seen is harder.\n"]
     parts += ["## The score\n", score_table("command", {f"`{name}`": one for name, one in stored["commands"].items()})]
     for name, one in stored["commands"].items():
         parts += [f"By class, `{name}`:\n", score_table("class", one["classes"])]

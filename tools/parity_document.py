@@ -106,7 +106,7 @@ def _shell(commands: Sequence[str]) -> str:
     return "\n".join(["```sh", *commands, "```\n"])
 
 
-FLOAT32 = "--full --dtype float32 --levels 1,3-7,9 --steps 3 --seeds 0-2 --threads 2 --data"
+FLOAT32 = "--full --dtype float32 --levels 1,3-7,9 --steps 1 --seeds 0-2 --threads 1 --data"
 LEVELS = Section(
     "Every level, live Flux",
     (
@@ -120,7 +120,7 @@ FREE = Section(
     "Free runs, Float64",
     (
         parity("narrow", "free-narrow", "--levels 8,9 --steps 2000"),
-        parity("width 16", "free-width16", "--width 16 --batch 32 --data mnist --levels 8,9 --steps 2000 --threads 2"),
+        parity("width 16", "free-width16", "--width 16 --batch 32 --data mnist --levels 8,9 --steps 2000 --threads 1"),
         parity("published size", "free-full", "--full --levels 8,9 --steps 200 --threads 2"),
     ),
     free_text,

@@ -212,7 +212,7 @@ def test_recipes_list_every_field_with_default_and_source(pygan: Pygan) -> None:
 def test_a_printed_config_is_read_back_equal(tmp_path: Path, changes: dict) -> None:
     config = FluxTutorialConfig(**changes)
     (tmp_path / "run.toml").write_text(to_toml(config))
-    assert make_config(None, read_config(tmp_path / "run.toml"), {}) == config
+    assert make_config(FluxTutorialConfig, read_config(tmp_path / "run.toml"), {}) == config
 
 
 def test_print_config_prints_what_would_run_and_runs_nothing(pygan: Pygan, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_single_file_is_a_recipe_too(pygan: Pygan, mine: Path, tmp_path: Path)
 
 WRONG = {
     "syntax": ("def build(config: Config)", "def build(config: Config", "recipe.py, line"),
-    "an import": ("import numpy as np\n", "import numpy as np\nimport no_such_module\n", "no_such_module"),
+    "an import": ("import torch\n", "import torch\nimport no_such_module\n", "no_such_module"),
     "a name": ("OURS = ", "OURS = NOBODY\nOTHER = ", "NameError: name 'NOBODY' is not defined"),
     "a base class": ("class Config(RunConfig)", "class Config", "0 config classes"),
     "another's name": ('"mine"', '"flux_tutorial"', "choose another one"),

@@ -127,12 +127,6 @@ class Separation:
         return records
 
 
-def _relative(one: np.ndarray, other: np.ndarray) -> float:
-    size = norm(other)
-    gap = norm(one.astype(np.float64) - other)
-    return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))
-
-
 def _tensors(record: StepRecord) -> dict[str, np.ndarray]:
     kinds = ("loss", "logits", "gradient", "state", "sketch")
     return {
@@ -307,12 +301,12 @@ def _between(one: StepRecord, other: StepRecord) -> int | None:
 def picture_curve(candidate: Sequence[StepRecord], reference: Sequence[StepRecord]) -> dict[str, list[float]]:
     """Relative difference of the pictures by step, where both runs drew some."""
     theirs = {record.step: record for record in reference if record.pictures}
-    both = [
-        (one.step, _relative(picture_values(one), picture_values(theirs[one.step])))
-        for one in candidate
-        if one.pictures and one.step in theirs
-    ]
-    return {"steps": [step for step, _ in both], "relative": [value for _, value in both]}
+    both = [one for one in candidate if one.pictures and one.step in theirs]
+    pairs = [(picture_values(one).astype(np.float64), picture_values(theirs[one.step])) for one in both]
+    return {
+        "steps": [one.step for one in both],
+        "relative": [relative(norm(mine - other), other) for mine, other in pairs],
+    }
 
 
 def horizon(spread: Spread, key: str = "pictures/values") -> dict[str, float]:

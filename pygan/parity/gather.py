@@ -129,10 +129,15 @@ class Gatherer:
             spec = self._layers.get(_path(tap))
             if spec is not None and spec.kind == "dropout":
                 found[f"mask/{tap}"] = draws.keep(f"mask/{tap}", value.shape, spec.numbers["p"])
-                for step in range(max(0, self._step - 2), self._step + 3) if tap.startswith(f"{call}.") else ():
-                    beside = Draws(self._seed).at(step)
-                    found[f"mask/{tap}@{step}"] = beside.keep(f"mask/{tap}", value.shape, spec.numbers["p"])
+                for step in self._near() if tap.startswith(f"{call}.") else ():
+                    if step != self._step:
+                        beside = Draws(self._seed).at(step)
+                        found[f"mask/{tap}@{step}"] = beside.keep(f"mask/{tap}", value.shape, spec.numbers["p"])
         return found
+
+    def _near(self) -> range:
+        """The step and two on each side, whose draws may have been taken for its own."""
+        return range(max(0, self._step - 2), self._step + 3)
 
     def _pieces(self, call: str, start: str, end: str, key: str) -> dict[str, Any]:
         layers = self._segment(call, start, end)
@@ -219,7 +224,7 @@ class Gatherer:
     def _input(self, key: str, both: Any) -> InputEvidence:
         shape = both[3].shape
         others: dict[str, np.ndarray] = {}
-        for step in range(max(0, self._step - 2), self._step + 3):
+        for step in self._near():
             draws = Draws(self._seed).at(step)
             others[f"noise@{step}"] = _wide(draws.normal("noise", shape))
             if step == self._step:

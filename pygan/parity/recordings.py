@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from pygan.data import Dataset
 from pygan.errors import ConfigError
 from pygan.parity.advice import extent_of, for_every_level
 from pygan.parity.claims import CORRECTNESS, claims_of
-from pygan.parity.float32 import Float32Judge
+from pygan.parity.float32 import Float32Judge, in_noise_levels
 from pygan.parity.free import SHOWN, Separation, free_rows, picture_curve, picture_rows
 from pygan.parity.initial import compare_initial
 from pygan.parity.judge import Judged, batch_difference, judge_float64
@@ -103,21 +103,29 @@ def _spread(
 def _rounding(pair: Pair, sides: Sides, config: Any, dataset: Dataset) -> list[Row]:
     """The first Float32 step of both, held to the referee's from the same state."""
     found = Float32Judge(sides, Referee(config, dataset)).judge(pair)
-    tallies: dict[tuple[int, str], Tally] = {}
+    flips = [in_noise_levels(one) for one in found.flips]
     titled = [(f"{title}, from its own gradients", rows) for title, rows in found.updates.items()]
-    for title, rows in (*titled, ("", [*found.flips, *found.ensemble])):
-        for one in rows:
-            for level, claim in claims_of(one.key, set(), title, every=not title):
-                tallies.setdefault((level, claim), Tally(level, claim)).add(pair.step, [one])
-    return [replace(tally.row(), minimum=None) for _, tally in sorted(tallies.items())]
+    counted = (
+        (one, claims_of(one.key, set(), title, every=not title))
+        for title, rows in (*titled, ("", [*flips, *found.ensemble]))
+        for one in rows
+    )
+    return [replace(row, minimum=None) for row in _tallied(pair.step, counted)]
 
 
 def _first_step(pair: Pair, float64: bool) -> list[Row]:
-    tallies: dict[tuple[int, str], Tally] = {}
     trained = {key.rpartition(".")[0] for key in pair.reference.activation_gradient}
     judged: list[Judged] = [*batch_difference(pair), *judge_float64(pair)]
-    for one in judged:
-        claims = claims_of(one.key, trained, every=False) if float64 else [(7, CORRECTNESS)]
+    return _tallied(
+        pair.step,
+        ((one, claims_of(one.key, trained, every=False) if float64 else [(7, CORRECTNESS)]) for one in judged),
+    )
+
+
+def _tallied(step: int, counted: Iterable[tuple[Judged, list[tuple[int, str]]]]) -> list[Row]:
+    """The rows of judged tensors, each counted for its levels and claims."""
+    tallies: dict[tuple[int, str], Tally] = {}
+    for one, claims in counted:
         for level, claim in claims:
-            tallies.setdefault((level, claim), Tally(level, claim)).add(pair.step, [one])
+            tallies.setdefault((level, claim), Tally(level, claim)).add(step, [one])
     return [tally.row() for _, tally in sorted(tallies.items())]

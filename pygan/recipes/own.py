@@ -31,8 +31,7 @@ FUNCTIONS = {
 def chosen_recipe(named: str) -> type[RunConfig]:
     """The config class of pygan's own recipe ``named``, or of the one at that place, read anew."""
     known = CONFIGS.get(named)
-    own = known is not None and known.torch_module.startswith(PREFIX)
-    return load_recipe(Path(named)) if known is None or own else known
+    return load_recipe(Path(named)) if known is None or is_own(known) else known
 
 
 def load_recipe(place: Path) -> type[RunConfig]:
@@ -59,7 +58,7 @@ def load_recipe(place: Path) -> type[RunConfig]:
     if not kind.recipe:
         raise ConfigError(f"{file}: {kind.__name__} has no name; give it recipe: ClassVar[str] = {file.parent.name!r}")
     known_as = CONFIGS.get(kind.recipe)
-    if known_as is not None and not known_as.torch_module.startswith(PREFIX):
+    if known_as is not None and not is_own(known_as):
         raise ConfigError(f"{file}: {kind.recipe!r} is the name of a recipe of pygan's own; choose another one")
     kind.torch_module = module.__name__
     flux = file.with_suffix(".jl")
@@ -68,6 +67,11 @@ def load_recipe(place: Path) -> type[RunConfig]:
 
 
 PREFIX = "pygan_own_"
+
+
+def is_own(kind: type[RunConfig]) -> bool:
+    """Was this config class loaded from a user's file?"""
+    return kind.torch_module.startswith(PREFIX)
 
 
 def _executed(file: Path) -> ModuleType:
@@ -108,4 +112,4 @@ def own_fault(error: BaseException) -> str:
 
 def own_recipes() -> list[Any]:
     """Config classes of the recipes that were loaded from a user's files."""
-    return [kind for kind in CONFIGS.values() if kind.torch_module.startswith(PREFIX)]
+    return [kind for kind in CONFIGS.values() if is_own(kind)]

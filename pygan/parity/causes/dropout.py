@@ -59,13 +59,19 @@ def mask_order(formula: Formula) -> Iterator[Hypothesis]:
                 yield Hypothesis("mask order", value, f"{stream} instead of {own}")
 
 
+def _entered(formula: Formula) -> np.ndarray | None:
+    """What enters an active Dropout whose output the candidate is; None where it is no such output."""
+    evidence = formula.evidence
+    if type(evidence) is not ForwardEvidence or formula.layers[-1] not in _active(formula):
+        return None
+    x = formula.input_of(len(formula.layers) - 1).numpy()
+    return x if x.shape == evidence.candidate.shape else None
+
+
 def over_channels(formula: Formula) -> Iterator[Hypothesis]:
     """Whole channels dropped, as Dropout2d does; which ones is read from the candidate's output."""
-    evidence, last = formula.evidence, formula.layers[-1]
-    if type(evidence) is not ForwardEvidence or last not in _active(formula) or evidence.candidate.ndim < 3:
-        return
-    x = formula.input_of(len(formula.layers) - 1).numpy()
-    if evidence.candidate.shape != x.shape:
+    evidence, last, x = formula.evidence, formula.layers[-1], _entered(formula)
+    if x is None or x.ndim < 3:
         return
     kept = evidence.candidate.any(tuple(range(2, x.ndim)), keepdims=True)
     if not kept.all():
@@ -74,13 +80,10 @@ def over_channels(formula: Formula) -> Iterator[Hypothesis]:
 
 def other_rate(formula: Formula) -> Iterator[Hypothesis]:
     """Another rate: of the same uniform numbers more units or fewer are kept, and the factor is that rate's."""
-    evidence, last = formula.evidence, formula.layers[-1]
-    if type(evidence) is not ForwardEvidence or last not in _active(formula) or last.mask is not None:
-        return
+    evidence, last, x = formula.evidence, formula.layers[-1], _entered(formula)
     streams = formula.streams(last)
-    x = formula.input_of(len(formula.layers) - 1).numpy()
     own = evidence.masks[streams[0]].astype(bool) if streams else np.ones(0, bool)
-    if own.shape != x.shape or evidence.candidate.shape != x.shape:
+    if x is None or own.shape != x.shape:
         return
     kept = (evidence.candidate != 0) | ((x == 0) & own)
     more, fewer = np.count_nonzero(kept & ~own), np.count_nonzero(own & ~kept)

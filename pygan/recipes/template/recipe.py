@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +22,7 @@ from pygan.config import RunConfig, positive, sourced
 from pygan.draws import Draws
 from pygan.recipes import StepContext
 from pygan.recipes.adam import OptimisersAdam
+from pygan.recipes.flux_tutorial import glorot_uniform
 
 OURS = "ours"
 
@@ -62,10 +61,8 @@ def initialise(networks: Mapping[str, nn.Module], config: Config, draws: Draws) 
     for name, network in networks.items():
         for path, layer in network.named_modules():
             if isinstance(layer, nn.Linear):
-                shape = tuple(layer.weight.shape)
-                half = draws.uniform(f"init/{name}.{path}.weight", shape) - np.float32(0.5)
-                scale = np.sqrt(np.float32(24) / np.float32(prod(shape[2:]) * (shape[0] + shape[1])))
-                layer.weight.copy_(torch.from_numpy(half * scale))
+                drawn = glorot_uniform(draws, f"init/{name}.{path}.weight", tuple(layer.weight.shape))
+                layer.weight.copy_(torch.from_numpy(drawn))
                 layer.bias.zero_()
 
 

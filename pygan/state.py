@@ -7,6 +7,7 @@ Keys are ``group/network.layer.tensor``:
 ``buffer/<path>``            BatchNorm ``running_mean`` and ``running_var``
 ``exp_avg/<path>``           Adam's first moment of that parameter
 ``exp_avg_sq/<path>``        Adam's second moment
+``momentum_buffer/<path>``   what SGD with momentum moves along, b <- momentum b + g (Flux keeps lr b)
 ``beta_power/<network>``     ``(2,)`` running products beta1^t, beta2^t as Optimisers.jl keeps them, t = next update
 ``step``                     ``()`` int64, steps taken
 ===========================  =====================================================================
@@ -31,6 +32,8 @@ from pygan.files import write_bytes
 State = dict[str, np.ndarray]
 
 SCHEMA = 1
+SLOTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""What optimisers keep of a parameter, in its shape."""
 
 
 def check_same_layout(given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], what: str = "state") -> None:

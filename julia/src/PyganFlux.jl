@@ -17,6 +17,7 @@ using LinearAlgebra: BLAS
 using Mmap
 using NNlib
 using Optimisers
+using Optimisers: Adam, AdamW, Descent, Momentum, Nesterov, OptimiserChain, WeightDecay
 using PrecompileTools: @compile_workload
 using Random: Random
 using SHA: sha256
@@ -33,6 +34,7 @@ include("dropout.jl")
 include("recipes/flux_tutorial.jl")
 include("devices.jl")
 include("stack.jl")
+include("optimisers.jl")
 include("state.jl")
 include("data.jl")
 include("pictures.jl")

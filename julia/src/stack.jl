@@ -187,11 +187,12 @@ function update!(loss, run::Run, name)
     Flux.update!(optimiser, network, gradient)
     run.updated[network_name] = name
     if captures(run, "state", "sketches")
-        each_tensor(network_name, network, parameter_fields) do path, _...
-            keys = ["$group/$path" for group in ("exp_avg", "exp_avg_sq", "parameter")]
+        each_tensor(network_name, network, parameter_fields) do path, layer, field, rule
+            leaf = optimiser.layers[layer][field]
+            keys = ["$group/$path" for group in (first.(slots(leaf.rule, leaf.state))..., "parameter")]
             append!(run.order, ["$kind/$key" for kind in ("updated/$name", "state") for key in keys])
         end
-        push!(run.order, "state/beta_power/$network_name")
+        isnothing(network_powers(network_name, network, optimiser)) || push!(run.order, "state/beta_power/$network_name")
     end
     return nothing
 end

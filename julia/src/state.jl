@@ -25,10 +25,9 @@ end
 function moved(name, network, optimiser)
     out = Dict{String,Any}()
     each_tensor(name, network, parameter_fields) do path, layer, field, rule
-        m, v, _ = optimiser.layers[layer][field].state
+        leaf = optimiser.layers[layer][field]
         out["parameter/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
-        out["exp_avg/$path"] = to_wire(rule, Array(m))
-        out["exp_avg_sq/$path"] = to_wire(rule, Array(v))
+        merge!(out, Dict("$slot/$path" => to_wire(rule, Array(value)) for (slot, value) in slots(leaf.rule, leaf.state)))
     end
     return out
 end
@@ -39,14 +38,23 @@ function state(stack::FluxStack)
     for (name, network) in stack.networks
         optimiser = stack.optimisers[name]
         merge!(out, moved(name, network, optimiser))
-        each_tensor(name, network, parameter_fields) do path, layer, field, rule
-            out["beta_power/$name"] = collect(last(optimiser.layers[layer][field].state))
-        end
+        powers = network_powers(name, network, optimiser)
+        isnothing(powers) || (out["beta_power/$name"] = powers)
         each_tensor(name, network, buffer_fields) do path, layer, field, rule
             out["buffer/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
         end
     end
     return out
+end
+
+"Products of the betas that a network's next update will use; nothing where its rule has none."
+function network_powers(name, network, optimiser)
+    found = nothing
+    each_tensor(name, network, parameter_fields) do path, layer, field, rule
+        leaf = optimiser.layers[layer][field]
+        found = beta_powers(leaf.rule, leaf.state)
+    end
+    return found
 end
 
 "Continue from a state; every key must be there, of the right size and element type, and none besides."
@@ -61,14 +69,12 @@ function load_state!(stack::FluxStack, given::AbstractDict)
     end
     isempty(faults) || error("state does not fit: " * join(sort!(faults), "; "))
     for (name, network) in stack.networks
-        slots = stack.optimisers[name].layers
+        leaves = stack.optimisers[name].layers
         each_tensor(name, network, parameter_fields) do path, layer, field, rule
             copyto!(getfield(network.layers[layer], field), to_flux(rule, given["parameter/$path"]))
-            leaf = slots[layer][field]
-            m, v, _ = leaf.state
-            copyto!(m, to_flux(rule, given["exp_avg/$path"]))
-            copyto!(v, to_flux(rule, given["exp_avg_sq/$path"]))
-            leaf.state = (m, v, Tuple(given["beta_power/$name"]))
+            leaf = leaves[layer][field]
+            stored(slot) = to_flux(rule, given["$slot/$path"])
+            leaf.state = restored(leaf.rule, leaf.state, stored, get(given, "beta_power/$name", nothing))
         end
         each_tensor(name, network, buffer_fields) do path, layer, field, rule
             copyto!(getfield(network.layers[layer], field), to_flux(rule, given["buffer/$path"]))

@@ -26,6 +26,7 @@ RELATIVE, NOISE_LEVELS, GREY_LEVELS = "", "noise levels", "grey levels"
 _SLOTS = {
     "exp_avg": "first moments",
     "exp_avg_sq": "second moments",
+    "momentum_buffer": "momentum",
     "parameter": "parameters",
     "buffer": "BatchNorm running statistics",
 }

@@ -24,11 +24,10 @@ from pygan.parity.evidence import (
     UpdateEvidence,
 )
 from pygan.records import StepRecord
-from pygan.state import State
+from pygan.state import SLOTS, State
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 """Relative norm within which a formula must reproduce a result of that dtype to count as its explanation."""
-SLOTS = ("parameter", "exp_avg", "exp_avg_sq")
 
 
 class Gatherer:
@@ -270,12 +269,14 @@ class Gatherer:
         place = updates.index(update) if update in updates else 0
 
         def slots(record: StepRecord | None, of: str) -> dict[str, np.ndarray]:
-            found = {"beta_power": _wide((self._before if record is None else record.state)[f"beta_power/{network}"])}
-            for slot in SLOTS:
+            state = self._before if record is None else record.state
+            powers = state.get(f"beta_power/{network}")
+            found = {} if powers is None else {"beta_power": _wide(powers)}
+            for slot in ("parameter", *SLOTS):
                 stored = f"{slot}/{path}"
                 middle = None if record is None else record.updated.get(f"{of}/{stored}")
-                state = self._before if record is None else record.state
-                found[slot] = _wide(state[stored] if middle is None else middle)
+                value = state.get(stored) if middle is None else middle
+                found |= {} if value is None else {slot: _wide(value)}
             return found
 
         after = [slots(record, update) for record in (self._forced, self._lead)]

@@ -22,6 +22,7 @@ from scipy import stats
 from pygan.errors import ConfigError
 from pygan.parity.structure import layer_order
 from pygan.records import StepRecord
+from pygan.state import SLOTS
 
 FALSE_ALARM = 1e-6
 """Probability that a stack with the right laws is blamed by any of the tests of one call."""
@@ -160,7 +161,7 @@ def check_initial(states: Sequence[Mapping[str, np.ndarray]], laws: Laws) -> lis
     checks, seen = [], set()
     for key in sorted({key for state in states for key in state}):
         group, _, path = key.partition("/")
-        if group not in ("parameter", "buffer", "exp_avg", "exp_avg_sq"):
+        if group not in ("parameter", "buffer", *SLOTS):
             continue
         seen.add(path)
         if path not in laws and group in ("parameter", "buffer"):

@@ -31,6 +31,7 @@ from pygan.parity.rounding import (
 )
 from pygan.records import Arrays, StepRecord
 from pygan.schedule import Schedule
+from pygan.stacks.optimiser_state import beta_powers
 from pygan.stacks.torch_run import KINKS, Run, to_numpy
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import State, widen
@@ -318,17 +319,19 @@ class Referee:
             made |= {f"{kind}/{key}": to_numpy(tensor) for key, tensor in moved.items()}
             levels |= {f"{kind}/{key}": level for key, level in update_levels(start, moved, noise).items()}
         for network in left:
-            power = self.stack.state()[key := f"beta_power/{network}"]
-            made[f"state/{key}"], levels[f"state/{key}"] = power, UNIT * float(np.linalg.norm(power))
+            power = beta_powers(self.stack.optimisers[network])
+            if power is not None:
+                key = f"state/beta_power/{network}"
+                made[key], levels[key] = power, UNIT * float(np.linalg.norm(power))
         return made, levels
 
     def _corrections(self, network: str) -> float:
         """Relative noise of the network's next update through the powers of its betas."""
-        slot: Mapping[str, Any] = next(iter(self.stack.optimisers[network].state.values()), {})
-        if "beta_power" not in slot:
+        powers = beta_powers(self.stack.optimisers[network])
+        if powers is None:
             return 0.0
         numbers = self.stack.update_numbers()[network]
-        return correction_noise(slot["beta_power"].tolist(), (numbers["beta1"], numbers["beta2"]))
+        return correction_noise(powers.tolist(), (numbers["beta1"], numbers["beta2"]))
 
     def with_exact_powers(self, state: State) -> State:
         """A Float32 run's state, widened, with the powers of the betas as Float64 has them. Float32 has rounded them at

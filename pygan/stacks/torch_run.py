@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pygan.draws import Draws
 from pygan.recipes.dropout import Dropout
 from pygan.records import Arrays
+from pygan.stacks.optimiser_state import beta_powers
 
 if TYPE_CHECKING:
     from pygan.stacks.torch_stack import TorchStack
@@ -153,7 +154,8 @@ class Run:
         tensors = self._moved(network)
         self._happened(f"updated/{name}/{key}" for key in tensors)
         self._happened(f"state/{key}" for key in tensors)
-        self._happened([f"state/beta_power/{network}"])
+        if beta_powers(self._stack.optimisers[network]) is not None:
+            self._happened([f"state/beta_power/{network}"])
         if self._force:
             for key, tensor in tensors.items():
                 middle = f"updated/{name}/{key}"

@@ -22,6 +22,7 @@ from pygan.records import KINDS, StepRecord
 from pygan.schedule import Schedule
 from pygan.sketches import sketch
 from pygan.stacks import LayerSpec, TimedSteps
+from pygan.stacks.optimiser_state import beta_powers, numbers_of, prepare, set_beta_powers, slots_of
 from pygan.stacks.torch_run import Run, to_numpy
 from pygan.state import State, check_same_layout
 
@@ -63,6 +64,8 @@ class TorchStack:
         for network in self.networks.values():
             network.to(self.device, self.dtype)
         self.optimisers = self._recipe.optimisers(self.networks, self.config)
+        for optimiser in self.optimisers.values():
+            prepare(optimiser)
         self._steps = 0
 
     def _draws(self, keyed: Draws) -> Draws:
@@ -83,12 +86,11 @@ class TorchStack:
 
     def tensors_of(self, name: str) -> dict[str, Tensor]:
         """Parameters, moments and buffers of one network by canonical key, not copied."""
-        network, slots = self.networks[name], self.optimisers[name].state
+        network, optimiser = self.networks[name], self.optimisers[name]
         tensors: dict[str, Tensor] = {}
         for path, parameter in network.named_parameters():
             key = f"{name}.{path}"
-            held = slots.get(parameter, {})  # another optimiser's moments: their absence is a finding
-            tensors |= {f"{slot}/{key}": held[slot] for slot in ("exp_avg", "exp_avg_sq") if slot in held}
+            tensors |= {f"{slot}/{key}": held for slot, held in slots_of(optimiser, parameter).items()}
             tensors[f"parameter/{key}"] = parameter.data
         return tensors | {
             f"buffer/{name}.{path}": buffer
@@ -99,13 +101,10 @@ class TorchStack:
     def _tensors(self) -> dict[str, Tensor]:
         return {key: tensor for name in self.networks for key, tensor in self.tensors_of(name).items()}
 
-    def _beta_powers(self, network: str) -> list[Tensor]:
-        return [slot["beta_power"] for slot in self.optimisers[network].state.values() if "beta_power" in slot]
-
     def state(self) -> State:
         state = {key: to_numpy(tensor) for key, tensor in self._tensors().items()}
-        powers = {name: self._beta_powers(name) for name in self.networks}
-        state |= {f"beta_power/{name}": to_numpy(each[0]) for name, each in powers.items() if each}
+        powers = {name: beta_powers(self.optimisers[name]) for name in self.networks}
+        state |= {f"beta_power/{name}": each for name, each in powers.items() if each is not None}
         return state | {"step": np.array(self._steps, np.int64)}
 
     def load_state(self, state: State) -> None:
@@ -113,8 +112,8 @@ class TorchStack:
         for key, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(state[key]))
         for name in self.networks:
-            for power in self._beta_powers(name):
-                power.copy_(torch.from_numpy(state[f"beta_power/{name}"]))
+            if (key := f"beta_power/{name}") in state:
+                set_beta_powers(self.optimisers[name], state[key])
         self._steps = int(state["step"])
 
     def rules(self) -> dict[str, str]:
@@ -136,13 +135,9 @@ class TorchStack:
             if not list(layer.children())
         }
 
-    def update_numbers(self) -> dict[str, dict[str, float]]:
-        """Learning rate, betas and eps of each network's Adam, as the run computes with them."""
-        groups = {name: optimiser.param_groups[0] for name, optimiser in self.optimisers.items()}
-        return {
-            name: {"lr": group["lr"], "beta1": group["betas"][0], "beta2": group["betas"][1], "eps": group["eps"]}
-            for name, group in groups.items()
-        }
+    def update_numbers(self) -> dict[str, Mapping[str, float]]:
+        """The numbers of each network's optimiser (:func:`~pygan.stacks.optimiser_state.numbers_of`)."""
+        return {name: numbers_of(optimiser) for name, optimiser in self.optimisers.items()}
 
     # --- running ---------------------------------------------------------------------------------------------
 

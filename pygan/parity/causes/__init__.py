@@ -11,7 +11,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from pygan.parity.causes import activation, batch_norm, convolution, dropout, gradient, inputs, loss, optimiser
+from pygan.parity.causes import (
+    activation,
+    batch_norm,
+    convolution,
+    dropout,
+    gradient,
+    gradient_descent,
+    inputs,
+    loss,
+    optimiser,
+)
 from pygan.parity.causes.common import Hypothesis, best, named
 from pygan.parity.causes.formula import Formula
 from pygan.parity.causes.generic import lowered_precision, not_finite, scaled_output, sign_flipped
@@ -41,6 +51,7 @@ CONSTANTS = frozenset(
     {
         *("constant in the wrong width", "BatchNorm eps", "BatchNorm momentum", "leaky slope", "other activation"),
         *("dropout scale", "stride or padding", "beta1", "beta2", "learning rate", "Adam eps"),
+        *("momentum", "weight decay"),
     }
 )
 """Slips that read the same from the other side: there the evidence's numbers may be the candidate's."""
@@ -76,9 +87,11 @@ def _specific(evidence: Evidence) -> Iterator[Hypothesis]:
     if isinstance(evidence, ForwardEvidence):
         yield from _of_layers(evidence)
     elif isinstance(evidence, UpdateEvidence):
-        update = optimiser.Update(evidence)
-        for update_rule in optimiser.RULES if update.holds else ():
-            yield from update_rule(update)
+        adam, sgd = optimiser.Update(evidence), gradient_descent.Update(evidence)
+        for adam_rule in optimiser.RULES if adam.holds else ():
+            yield from adam_rule(adam)
+        for sgd_rule in gradient_descent.RULES if sgd.holds else ():
+            yield from sgd_rule(sgd)
     elif isinstance(evidence, BufferEvidence):
         yield from batch_norm.buffers(evidence)
     elif isinstance(evidence, LossEvidence):

@@ -68,6 +68,7 @@ CAUSES: Mapping[str, str] = {
     "missing update": "The parameter did not move: look what the optimiser was given and whether it steps.",
     "no bias correction": "Look at Adam's division by 1 - beta^t.",
     "stale beta powers": "Look at Adam's step count: the bias correction belongs to another update.",
+    "momentum": "Compare the optimiser's momentum, dampening, and whether it is Nesterov's.",
     "weight decay": "Look for a weight decay in the optimiser.",
     "moments reset": "Adam's moments started anew: look whether the optimiser is built again or its state is lost.",
     "moments not kept": "Look at the optimiser's state: the update is right and its new moments are not stored.",

@@ -36,10 +36,13 @@ def movement(m: np.ndarray, v: np.ndarray, p: np.ndarray, k: Numbers) -> np.ndar
 
 def adam(before: Mapping[str, np.ndarray], g: np.ndarray, k: Numbers, powers: np.ndarray | None = None) -> Slots:
     """Every slot after one update; ``powers`` in place of those of the state correct the bias."""
+    x, decay = before["parameter"], k.get("weight_decay", 0.0)
+    if not k.get("decoupled", 0.0):
+        g = g + decay * x
     m, v = moments(before, g, k)
     p = before["beta_power"] if powers is None else powers
     return {
-        "parameter": before["parameter"] - movement(m, v, p, k),
+        "parameter": x - movement(m, v, p, k) - (k["lr"] * decay * x if k.get("decoupled", 0.0) else 0.0),
         "exp_avg": m,
         "exp_avg_sq": v,
         "beta_power": before["beta_power"] * [k["beta1"], k["beta2"]],
@@ -137,13 +140,14 @@ def learning_rate(u: Update) -> Iterator[Hypothesis]:
 
 def adam_eps(u: Update) -> Iterator[Hypothesis]:
     """Another eps beside the root, solved; and the given one inside it."""
+    start = u.x * (1 - u.k["lr"] * u.k.get("weight_decay", 0.0)) if u.k.get("decoupled", 0.0) else u.x
     m, v = u.reference["exp_avg"], u.reference["exp_avg_sq"]
     top, root = u.k["lr"] * m / (1 - u.powers[0]), np.sqrt(v / (1 - u.powers[1]))
-    eps = _eps_of(u.x - u.after["parameter"], top, root, u.k["eps"])
+    eps = _eps_of(start - u.after["parameter"], top, root, u.k["eps"])
     if eps is not None and resolved(u.evidence, eps, u.k["eps"]):
-        slots = u.reference | {"parameter": u.x - top / (root + eps)}
+        slots = u.reference | {"parameter": start - top / (root + eps)}
         yield Hypothesis("Adam eps", slots, free=1, constant=("eps", eps, u.k["eps"]))
-    inside = u.x - top / np.sqrt(v / (1 - u.powers[1]) + u.k["eps"])
+    inside = start - top / np.sqrt(v / (1 - u.powers[1]) + u.k["eps"])
     yield Hypothesis("Adam eps inside the root", u.reference | {"parameter": inside})
 
 
@@ -226,14 +230,15 @@ def bias_correction(u: Update) -> Iterator[Hypothesis]:
 
 def weight_decay(u: Update) -> Iterator[Hypothesis]:
     """``lr decay x`` taken off beside the movement, or ``decay x`` added to the gradient; the decay solved."""
+    own, apart = u.k.get("weight_decay", 0.0), bool(u.k.get("decoupled", 0.0))
     off = solve(u.reference["parameter"], -u.k["lr"] * u.x, u.after["parameter"])
-    if off is not None and off > 0:
-        slots = u.reference | {"parameter": u.reference["parameter"] - off * u.k["lr"] * u.x}
-        yield Hypothesis("weight decay", slots, f"decoupled, {off:.6g}", 1)
-    inside = solve(u.reference["exp_avg"], (1 - u.k["beta1"]) * u.x, u.after["exp_avg"])
-    if inside is not None and inside > 0:
-        slots = adam(u.before, u.g + inside * u.x, u.k)
-        yield Hypothesis("weight decay", slots, f"in the gradient, {inside:.6g}", 1)
+    within = solve(u.reference["exp_avg"], (1 - u.k["beta1"]) * u.x, u.after["exp_avg"])
+    for more, decoupled in ((off, True), (within, False)):
+        if more is not None and (own == 0 or apart == decoupled):
+            decay = 0.0 if abs(own + more) < 1e-9 * own else own + more
+            k = {**u.k, "weight_decay": decay, "decoupled": float(decoupled)}
+            what = "weight decay (decoupled)" if decoupled else "weight decay (in the gradient)"
+            yield Hypothesis("weight decay", adam(u.before, u.g, k), free=1, constant=(what, decay, own))
 
 
 def clipped_weights(u: Update) -> Iterator[Hypothesis]:

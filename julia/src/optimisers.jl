@@ -1,0 +1,33 @@
+# What rules of Optimisers.jl keep of each tensor, under canonical names (see pygan/state.py); the torch side is
+# pygan/stacks/optimiser_state.py. A rule that is not here needs these three functions.
+
+unknown(rule) = error(
+    "pygan does not know what the optimiser $(nameof(typeof(rule))) keeps; it knows Descent, Momentum, Nesterov, Adam, " *
+    "AdamW and chains of these with WeightDecay. Add methods of slots, beta_powers and restored for it",
+)
+
+"Slot => array of one tensor's optimiser state. PyTorch's momentum buffer is the velocity over the learning rate."
+slots(::Union{Descent,WeightDecay}, ::Nothing) = ()
+slots(rule::Momentum, velocity) = ("momentum_buffer" => velocity ./ eltype(velocity)(rule.eta),)
+slots(rule::Nesterov, velocity) = ("momentum_buffer" => velocity ./ -eltype(velocity)(rule.eta),)
+slots(::Union{Adam,AdamW}, (m, v, _)) = ("exp_avg" => m, "exp_avg_sq" => v)
+slots(chain::OptimiserChain, states) = reduce((a, b) -> (a..., b...), map(slots, chain.opts, states))
+slots(rule, _) = unknown(rule)
+
+"Products of the betas that the next update will use; nothing for a rule without bias correction."
+beta_powers(::Union{Adam,AdamW}, state) = collect(last(state))
+beta_powers(chain::OptimiserChain, states) =
+    something(map(beta_powers, chain.opts, states)..., Some(nothing))
+beta_powers(_, _) = nothing
+
+"The state of a rule with the slots that `stored(slot)` gives and such products."
+restored(::Union{Descent,WeightDecay}, ::Nothing, stored, powers) = nothing
+restored(rule::Momentum, velocity, stored, powers) =
+    copyto!(velocity, stored("momentum_buffer") .* eltype(velocity)(rule.eta))
+restored(rule::Nesterov, velocity, stored, powers) =
+    copyto!(velocity, stored("momentum_buffer") .* -eltype(velocity)(rule.eta))
+restored(::Union{Adam,AdamW}, (m, v, _), stored, powers) =
+    (copyto!(m, stored("exp_avg")), copyto!(v, stored("exp_avg_sq")), Tuple(powers))
+restored(chain::OptimiserChain, states, stored, powers) =
+    map((rule, state) -> restored(rule, state, stored, powers), chain.opts, states)
+restored(rule, _, _, _) = unknown(rule)

@@ -50,7 +50,7 @@ function main(arguments)
         @warn "as_printed: the published loop never gives the generator a gradient, so it never trains."
     BLAS.set_num_threads(config.threads == 0 ? Sys.CPU_THREADS : config.threads)
     PyganFlux.load_gpu_packages(config.device)
-    epoch = steps_per_epoch(size(read_images(images), 3), config.batch)
+    epoch = steps_per_epoch(config, size(read_images(images), 3))
     steps = haskey(flags, "steps") ? parse(Int, flags["steps"]) : config.epochs * epoch
     capture = filter(!isempty, split(get(flags, "capture", ""), ","))
     started = time()

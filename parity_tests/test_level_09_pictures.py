@@ -18,7 +18,7 @@ from pygan.pictures.grid import grid
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import State
 from pygan.traces import Trace
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 IN_FLOAT64 = 1e-13
 """Relative norm of the difference; a few roundings of one forward pass. Measured 4e-16."""
@@ -27,7 +27,7 @@ IN_FLOAT64 = 1e-13
 def drawn_at(trace: Trace, step: int, torch: TorchStack) -> np.ndarray:
     """The port's pictures from the state that was recorded after ``step``."""
     torch.load_state(trace.record(step).state)
-    return torch.generate(fixed_latent(torch.config))
+    return torch.generate(picture_latent(torch.config, 0))
 
 
 def relative(candidate: np.ndarray, reference: np.ndarray) -> float:
@@ -43,7 +43,9 @@ def assert_same_pictures(mine: np.ndarray, theirs: np.ndarray, state: State, tor
         return
     referee = Referee(torch.config, load_or_skip("digits", 14))
     both = {"values": mine}, {"values": theirs}
-    found = pictures_judged(referee, state, fixed_latent(torch.config), both, compare_tensors("pictures", mine, theirs))
+    found = pictures_judged(
+        referee, state, picture_latent(torch.config, 0), both, compare_tensors("pictures", mine, theirs)
+    )
     assert found.ok, str(found)
     assert found.allowed < 1e-5, "that is rounding"
 
@@ -117,7 +119,7 @@ def test_pictures_in_train_mode_would_be_seen() -> None:
     torch = torch_like(trace)
     step = exact_pictures(trace)[-1]
     mine = drawn_at(trace, step, torch)
-    latent = from_numpy(fixed_latent(torch.config)).double()
+    latent = from_numpy(picture_latent(torch.config, 0)).double()
     with no_grad():
         other = torch.networks["generator"].train()(latent).numpy()
     theirs = trace.record(step).pictures["values"]
@@ -130,7 +132,7 @@ def test_pictures_in_train_mode_would_be_seen() -> None:
 def test_live_pictures_agree_from_the_same_state(width: str, dtype: str, live_flux) -> None:  # type: ignore[no-untyped-def]
     wanted = config(width, dtype)
     flux, torch = live_flux(wanted), TorchStack(wanted)
-    latent = fixed_latent(wanted)
+    latent = picture_latent(wanted, 0)
     key = "parameter/generator.conv3.weight"
     for step, batch in enumerate(batches(width, 2)):
         trained = flux.step(batch, Draws(0).at(step), ("state",)).state

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pygan.data.scaling import SCALINGS
 from pygan.errors import ConfigError
 
 DTYPES = ("float32", "float64")
@@ -43,6 +44,11 @@ def float32(value: float) -> float:
     return float(np.float32(value))
 
 
+def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config, with the defaults of those fields of every recipe that came after it was stored."""
+    return {**{item.name: item.default for item in dataclasses.fields(RunConfig)}, **stored}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every recipe's config has. Sub-classes set ``recipe`` and add their own fields.
@@ -62,6 +68,8 @@ class RunConfig:
     """Julia files of a recipe that PyganFlux does not carry."""
     narrow: ClassVar[Mapping[str, Any]] = {}
     """Fields of the recipe's narrow twin: the same step at sizes that take milliseconds."""
+    fresh_latent: ClassVar[bool] = False
+    """Is every picture made from latent vectors of its own step, and not from those of the whole run?"""
     networks: ClassVar[tuple[str, ...]] = ()
     """Names of the networks; empty for all that the recipe builds."""
 
@@ -79,6 +87,14 @@ class RunConfig:
         "ours: 'keyed' draws are equal in every stack; 'native' initial weights, noise and dropout are the stack's own",
         **one_of("keyed", "native"),
     )
+    order: str = sourced(
+        "shuffled",
+        "ours: 'shuffled' anew each epoch, 'in_order', 'buffer_shuffled', or 'with_replacement' (a batch is an epoch)",
+        **one_of("shuffled", "in_order", "buffer_shuffled", "with_replacement"),
+    )
+    shuffle_buffer: int = sourced(1000, "ours: images in the buffer of order 'buffer_shuffled'", positive, "at least 1")
+    last_batch: str = sourced("kept", "ours: a partial batch at an epoch's end", **one_of("kept", "dropped"))
+    scaling: str = sourced("2*x/255-1", "ours: how bytes x become numbers, in Float32", **one_of(*SCALINGS))
     threads: int = sourced(0, "ours: CPU threads of the stack, 0 for all cores", lambda v: 0 <= v <= 1024, "0 .. 1024")
 
     def __post_init__(self) -> None:

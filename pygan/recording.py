@@ -67,7 +67,7 @@ def record(
     from the Float32 run's state too, and is stored beside it.
     """
     draws = Draws(stack.config.seed)
-    schedule = Schedule(dataset.images, stack.config.batch, draws)  # type: ignore[attr-defined]
+    schedule = Schedule.of(stack.config, dataset.images)
     made = train(stack, dataset, steps, picture_every=picture_every, capture=capture)
     with TraceWriter(folder, header(stack, dataset, command), _initial(stack, capture(0))) as trace:
         for number in itertools.count():

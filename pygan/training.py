@@ -23,14 +23,16 @@ def nothing(step: int) -> Sequence[str]:
     return ()
 
 
-def fixed_latent(config: Any) -> np.ndarray:
-    """The latent vectors that every picture of a run is made from: ``(grid * grid, latent_dim)`` Float32."""
-    return Draws(config.seed).normal("fixed_latent", (config.pictures, config.latent_dim))
+def picture_latent(config: Any, step: int) -> np.ndarray:
+    """The latent vectors that the pictures after ``step`` are made from: ``(pictures, latent_dim)`` Float32. They are
+    those of the whole run, or the step's own where the recipe draws them fresh."""
+    stream, at = ("picture_latent", step) if config.fresh_latent else ("fixed_latent", 0)
+    return Draws(config.seed).at(at).normal(stream, (config.pictures, config.latent_dim))
 
 
 def total_steps(config: Any, dataset: Dataset) -> int:
     """Steps of the whole published training on ``dataset``."""
-    return int(config.epochs) * -(-len(dataset.images) // int(config.batch))
+    return int(config.epochs) * Schedule.of(config, dataset.images).steps_per_epoch
 
 
 def train(
@@ -51,18 +53,18 @@ def train(
     """
     config: Any = stack.config
     draws = Draws(config.seed)
-    schedule = Schedule(dataset.images, config.batch, draws)
-    latent = fixed_latent(config) if picture_every else None
+    schedule = Schedule.of(config, dataset.images)
     for step in range(first, first + steps):
         record = stack.step(schedule[step], draws.at(step), capture(step))
-        if latent is not None and step % picture_every == 0:
-            record = replace(record, pictures=drawn(stack, latent))
+        if picture_every and step % picture_every == 0:
+            record = replace(record, pictures=drawn(stack, step))
         yield record
-    if latent is not None:
-        yield StepRecord(step=first + steps, pictures=drawn(stack, latent))
+    if picture_every:
+        yield StepRecord(step=first + steps, pictures=drawn(stack, first + steps))
 
 
-def drawn(stack: Stack, latent: np.ndarray) -> Arrays:
-    """The pictures of a stack as it is now: values and, where all are finite, the grid as the stack lays it out."""
-    values = stack.generate(latent)
+def drawn(stack: Stack, step: int) -> Arrays:
+    """The pictures of a stack as it is after ``step``: values and, where all are finite, the grid as the stack lays
+    it out."""
+    values = stack.generate(picture_latent(stack.config, step))
     return {"values": values} | ({"grid": stack.grid(values)} if np.isfinite(values).all() else {})

@@ -18,7 +18,7 @@ from pygan.stacks import choose
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
-from pygan.training import fixed_latent, train
+from pygan.training import picture_latent, train
 
 NARROW_FLAGS = [
     flag for name, value in {**NARROW, "threads": 1}.items() for flag in (f"--{name.replace('_', '-')}", str(value))
@@ -58,7 +58,7 @@ def test_train_writes_the_articles_pictures_a_trace_and_the_state(
     written, config = state.load(tmp_path / "run" / "state.safetensors")
     same_arrays(written, stack.state())
     assert config == {**narrow.to_dict(), "picture_every": 2}
-    last = grid(stack.generate(fixed_latent(narrow)), 2)
+    last = grid(stack.generate(picture_latent(narrow, 0)), 2)
     assert np.array_equal(read_png(tmp_path / "run" / pictures[-1]), last)
     trace = Trace(tmp_path / "run" / "torch.trace")
     assert [record.loss for record in trace][:5] == [record.loss for record in expected]

@@ -16,7 +16,7 @@ from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.schedule import Schedule
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import widen
-from pygan.training import fixed_latent, total_steps, train
+from pygan.training import picture_latent, total_steps, train
 
 
 def numbered_images(count: int) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_pictures_of_a_step_are_drawn_after_it_from_the_fixed_latent_vectors(nar
     assert (last.shape, last.dtype) == ((4, 1, 28, 28), np.float32)
     assert np.array_equal(records[1].pictures["values"], last)
     assert not np.array_equal(records[0].pictures["values"], last)
-    latent = fixed_latent(narrow)
+    latent = picture_latent(narrow, 0)
     assert np.array_equal(latent, Draws(narrow.seed).normal("fixed_latent", (4, 5)))
     assert np.array_equal(stack.generate(latent), last)
     assert np.array_equal(stack.generate(latent[:1]), last[:1]), "each latent vector is drawn alone"

@@ -31,7 +31,11 @@ include("layouts.jl")
 include("sketches.jl")
 include("safetensors.jl")
 include("dropout.jl")
-include("recipes/flux_tutorial.jl")
+
+"Config types by the recipe's name."
+const RECIPES = Dict{String,Any}()
+foreach(include, readdir(joinpath(@__DIR__, "recipes"); join=true))
+
 include("devices.jl")
 include("stack.jl")
 include("optimisers.jl")

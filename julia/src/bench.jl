@@ -105,18 +105,18 @@ function answer(worker, ::Val{:bench_phase}, message, arrays)
     stack, draws = worker.stack, draws_of(message, Dict())
     c, repeats, device = stack.config, message["repeats"], Val(Symbol(stack.config.device))
     seconds = if message["phase"] == "generate"
-        latent = fixed_latent(c)
+        latent = picture_latent(c, 0)
         timed(() -> generate(stack, latent), repeats, device)
     elseif message["phase"] == "draws"
         timed(() -> answer(worker, Val(:expand_draws), message, arrays), repeats)
     elseif message["phase"] == "data"
         bytes, step = arrays["images"], Ref(0)
         timed(repeats) do
-            scale_images(bytes[:, :, batch_indices(draws, size(bytes, 3), c.batch, step[])])
-            step[] = (step[] + 1) % steps_per_epoch(size(bytes, 3), c.batch)
+            batch_of(c, draws, bytes, step[])
+            step[] = (step[] + 1) % steps_per_epoch(c, size(bytes, 3))
         end
     elseif message["phase"] == "picture"
-        values = generate(stack, fixed_latent(c))
+        values = generate(stack, picture_latent(c, 0))
         timed(() -> png_bytes(picture_grid(values, c.grid)), repeats)
     else
         error("no phase $(message["phase"])")

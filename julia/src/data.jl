@@ -29,29 +29,77 @@ function read_images(path::AbstractString)
     return reshape(bytes[17:end], width, height, count)
 end
 
-"Bytes (W, H, N) as Float32 (W, H, 1, N) in [-1, 1]: 2 * (byte / 255) - 1."
-function scale_images(bytes::AbstractArray{UInt8,3})
-    values = 2.0f0 .* (Float32.(bytes) ./ 255.0f0) .- 1.0f0
+"""
+Bytes (W, H, N) as Float32 (W, H, 1, N), by one of the scalings `2*x/255-1` (into [-1, 1]), `x/127.5-1`, `x/255-0.5`
+and `x/255`, each operation rounded to Float32.
+"""
+function scale_images(bytes::AbstractArray{UInt8,3}, scaling="2*x/255-1")
+    x = Float32.(bytes)
+    values = if scaling == "2*x/255-1"
+        2.0f0 .* (x ./ 255.0f0) .- 1.0f0
+    elseif scaling == "x/127.5-1"
+        x ./ 127.5f0 .- 1.0f0
+    elseif scaling == "x/255-0.5"
+        x ./ 255.0f0 .- 0.5f0
+    else
+        x ./ 255.0f0
+    end
     return reshape(values, size(bytes, 1), size(bytes, 2), 1, size(bytes, 3))
 end
 
-steps_per_epoch(count, batch) = cld(count, batch)
+"Batches in one pass; one where batches are drawn with replacement."
+function steps_per_epoch(config, count)
+    config.order == "with_replacement" && return 1
+    return max(1, config.last_batch == "dropped" ? fld(count, config.batch) : cld(count, config.batch))
+end
 
 const LAST_ORDER = Ref{Any}(nothing)
 
-"Order of the images in an epoch; the last one asked for is kept."
-function epoch_order(draws::Draws, count, epoch)
+"Order of the images in an epoch, from 1; the last one asked for is kept."
+function epoch_order(config, draws::Draws, count, epoch)
+    config.order == "in_order" && return collect(1:count)
     haskey(draws.overrides, "shuffle") && return permutation(at(draws, epoch), "shuffle", count)
-    key = (draws.seed, count, epoch)
+    key = (draws.seed, count, epoch, config.order, config.shuffle_buffer)
     if isnothing(LAST_ORDER[]) || first(LAST_ORDER[]) != key
-        LAST_ORDER[] = (key, permutation(at(draws, epoch), "shuffle", count))
+        order = if config.order == "buffer_shuffled"
+            buffer_shuffled(draw_words(draws.seed, "shuffle", epoch, count), config.shuffle_buffer)
+        else
+            permutation(at(draws, epoch), "shuffle", count)
+        end
+        LAST_ORDER[] = (key, order)
     end
     return last(LAST_ORDER[])::Vector{Int}
 end
 
-"Image numbers (from 1) of a step: shuffled anew each epoch by the draw `shuffle`, the partial last batch kept."
-function batch_indices(draws::Draws, count, batch, step)
-    epoch, place = divrem(step, steps_per_epoch(count, batch))
-    order = epoch_order(draws, count, epoch)
-    return order[(place * batch + 1):min((place + 1) * batch, count)]
+"The order in which a buffer of `size` gives the numbers from 1, at each time the place that the next word says."
+function buffer_shuffled(drawn, size)
+    count = length(drawn)
+    held = collect(1:min(size, count))
+    following = length(held) + 1
+    return map(drawn) do word
+        place = Int(word % UInt64(length(held))) + 1
+        taken = held[place]
+        if following <= count
+            held[place] = following
+            following += 1
+        else
+            held[place] = held[end]
+            pop!(held)
+        end
+        taken
+    end
 end
+
+"Image numbers (from 1) of a step, in the order and with the last batch that the config says."
+function batch_indices(config, draws::Draws, count, step)
+    if config.order == "with_replacement"
+        return [Int(word % UInt64(count)) + 1 for word in draw_words(draws.seed, "batch", step, config.batch)]
+    end
+    epoch, place = divrem(step, steps_per_epoch(config, count))
+    order = epoch_order(config, draws, count, epoch)
+    return order[(place * config.batch + 1):min((place + 1) * config.batch, count)]
+end
+
+"The batch of a step (W, H, 1, N) from images (W, H, N)."
+batch_of(config, draws, images, step) =
+    scale_images(images[:, :, batch_indices(config, draws, size(images, 3), step)], config.scaling)

@@ -4,8 +4,6 @@ config_dict(config) = Dict{String,Any}(string(name) => getfield(config, name) fo
 
 const CAPTURES = ("logits", "gradients", "patterns", "state", "sketches", "layers", "layer_sketches")
 
-const RECIPES = Dict("flux_tutorial" => FluxTutorial)
-
 "The config that Python's `to_dict` described; unknown keys are errors."
 function config_from_dict(values::AbstractDict)
     kind = get(RECIPES, get(values, "recipe", ""), nothing)
@@ -31,8 +29,8 @@ function describe()
     )
 end
 
-"The latent vectors of every picture (latent_dim, grid^2)."
-fixed_latent(config) = normal(Draws(config.seed), "fixed_latent", (config.latent_dim, config.grid^2))
+"The latent vectors of the pictures after a step (latent_dim, grid^2): by default those of the whole run."
+picture_latent(config, step) = normal(Draws(config.seed), "fixed_latent", (config.latent_dim, config.grid^2))
 
 """
 Train on IDX images for `steps` steps; write pictures as PNG and a trace into `out`. `report(step, losses)` is called
@@ -45,7 +43,6 @@ function train(config, images_path, out; steps, capture=(), command="", report=(
     bytes = read_images(images_path)
     stack = FluxStack(config)
     draws = Draws(config.seed)
-    latent = fixed_latent(config)
     header = Dict{String,Any}(
         "stack" => "flux",
         "config" => config_dict(config),
@@ -56,7 +53,7 @@ function train(config, images_path, out; steps, capture=(), command="", report=(
     )
     writer = TraceWriter(joinpath(out, "flux.trace"), header)
     draw_pictures(number) = begin
-        values = generate(stack, latent)
+        values = generate(stack, picture_latent(config, number))
         name = "dcgan_steps_$(lpad(number, 6, '0')).png"
         grid = picture_grid(values, config.grid)
         write_atomically(joinpath(out, name), png_bytes(grid))
@@ -65,7 +62,7 @@ function train(config, images_path, out; steps, capture=(), command="", report=(
     try
         "state" in capture && add!(writer, "initial", Dict("state/$k" => v for (k, v) in state(stack)))
         for step in 0:(steps - 1)
-            batch = scale_images(bytes[:, :, batch_indices(draws, size(bytes, 3), config.batch, step)])
+            batch = batch_of(config, draws, bytes, step)
             order = String[]
             arrays = step!(stack, batch, at(draws, step), capture; order)
             step % config.picture_every == 0 && merge!(arrays, draw_pictures(step))

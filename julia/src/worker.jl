@@ -119,9 +119,9 @@ answer(worker, ::Val{:grid}, message, arrays) =
 
 "SHA-256 of the scaled batches of some steps, by Julia's own order and scaling of the images (W, H, N)."
 function answer(worker, ::Val{:batches}, message, arrays)
-    draws, images, size_of_batch = draws_of(message, Dict()), arrays["images"], message["batch"]
+    draws, images, config = draws_of(message, Dict()), arrays["images"], worker.stack.config
     hashes = map(message["steps"]) do step
-        batch = scale_images(images[:, :, batch_indices(draws, size(images, 3), size_of_batch, step)])
+        batch = batch_of(config, draws, images, step)
         bytes2hex(sha256(collect(reinterpret(UInt8, vec(batch)))))
     end
     return Dict("sha256" => hashes), NOTHING

@@ -142,11 +142,21 @@ end
 end
 
 @testset "the order of an epoch is drawn once and is the draw" begin
-    draws = Draws(4)
+    draws, config = Draws(4), FluxTutorial(; batch=4)
     expected = permutation(PyganFlux.at(draws, 2), "shuffle", 10)
-    @test PyganFlux.batch_indices(draws, 10, 4, 2 * 3) == expected[1:4]
-    @test PyganFlux.batch_indices(draws, 10, 4, 2 * 3 + 2) == expected[9:10]
-    @test PyganFlux.batch_indices(Draws(5), 10, 4, 2 * 3) != expected[1:4]
+    @test PyganFlux.batch_indices(config, draws, 10, 2 * 3) == expected[1:4]
+    @test PyganFlux.batch_indices(config, draws, 10, 2 * 3 + 2) == expected[9:10]
+    @test PyganFlux.batch_indices(config, Draws(5), 10, 2 * 3) != expected[1:4]
+end
+
+@testset "other orders of the images" begin
+    indices(step; how...) = PyganFlux.batch_indices(FluxTutorial(; batch=4, how...), Draws(4), 10, step)
+    @test indices(4; order="in_order") == 5:8
+    @test indices(2; order="in_order", last_batch="dropped") == 1:4
+    @test length(indices(7; order="with_replacement")) == 4
+    @test indices(7; order="with_replacement") != indices(8; order="with_replacement")
+    @test PyganFlux.buffer_shuffled(UInt64[5, 0, 1, 7], 2) == [2, 1, 3, 4]
+    @test sort(reduce(vcat, [indices(step; order="buffer_shuffled", shuffle_buffer=3) for step in 0:2])) == 1:10
 end
 
 @testset "state survives a round trip and continues bit for bit" begin

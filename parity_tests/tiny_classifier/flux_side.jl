@@ -8,6 +8,10 @@ Base.@kwdef struct TinyClassifier
     dtype::String = "float32"
     constants::String = "float32"
     randomness::String = "keyed"
+    order::String = "shuffled"
+    shuffle_buffer::Int = 1000
+    last_batch::String = "kept"
+    scaling::String = "2*x/255-1"
     threads::Int = 0
     width::Int = 4
     batch::Int = 8

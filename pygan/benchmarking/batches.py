@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from pygan.data import Dataset
-from pygan.draws import Draws
 from pygan.schedule import Schedule
 
 CAPTURE = ("logits", "gradients", "patterns", "state")
@@ -18,7 +17,7 @@ class Batches(Schedule):
     """The first ``images`` images of each batch of a run."""
 
     def __init__(self, dataset: Dataset, config: Any, images: int) -> None:
-        super().__init__(dataset.images, config.batch, Draws(config.seed))
+        super().__init__(**vars(Schedule.of(config, dataset.images)))
         self.__dict__["_first"] = images  # a schedule is frozen
 
     def indices(self, step: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from pygan.recording import header
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace, TraceWriter
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 
 class TorchRunner:
@@ -102,7 +102,7 @@ class TorchRunner:
         """See the protocol."""
         config, draws = self._config, Draws(self._config.seed)
         asked = self._asked_draws() if name == "draws" else []
-        latent = fixed_latent(config)
+        latent = picture_latent(config, 0)
         values = self.stack.generate(latent)
         step = iter(range(10**9))
         work: dict[str, Callable[[], Any]] = {

@@ -64,11 +64,12 @@ def load(
     return _folder(name, split, limit)
 
 
-def scale(images: np.ndarray) -> np.ndarray:
-    """Bytes to Float32 in [-1, 1]: ``2 * (byte / 255f0) - 1``, each operation rounded to Float32.
+def scale(images: np.ndarray, how: str = "2*x/255-1") -> np.ndarray:
+    """Bytes to Float32, by default in [-1, 1]: ``2 * (byte / 255f0) - 1``, each operation rounded to Float32.
 
-    That is ``2x - 1`` of MLDatasets' ``x = byte / 255f0`` (a true division: multiplying by ``1 / 255f0`` differs
-    for 126 of the 256 bytes). ``images``: ``(N, 28, 28)`` uint8; returns ``(N, 1, 28, 28)`` float32.
+    ``how`` is one of :data:`~pygan.data.scaling.SCALINGS`. The default is ``2x - 1`` of
+    MLDatasets' ``x = byte / 255f0`` (a true division: multiplying by ``1 / 255f0`` differs for 126 of the 256 bytes).
+    ``images``: ``(N, 28, 28)`` uint8; returns ``(N, 1, 28, 28)`` float32.
 
     >>> scaled = scale(np.full((2, 28, 28), 255, np.uint8))
     >>> scaled.shape, scaled.dtype, float(scaled.max())
@@ -77,9 +78,11 @@ def scale(images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8 or images.ndim != 3:
         raise DataError(f"images to scale have shape {images.shape}, {images.dtype}; expected (N, H, W), uint8.")
     scaled = images[:, None].astype(np.float32)
-    scaled /= np.float32(255)
-    scaled *= np.float32(2)
-    scaled -= np.float32(1)
+    scaled /= np.float32(127.5 if how == "x/127.5-1" else 255)
+    if how == "2*x/255-1":
+        scaled *= np.float32(2)
+    if how != "x/255":
+        scaled -= np.float32(0.5 if how == "x/255-0.5" else 1)
     return scaled
 
 

@@ -65,7 +65,7 @@ class Separation:
     def __init__(self, config: Any, dataset: Dataset, initial: State) -> None:
         from pygan.parity.referee import RefereeStack
 
-        self._draws, self._schedule = Draws(config.seed), Schedule(dataset.images, config.batch, Draws(config.seed))
+        self._draws, self._schedule = Draws(config.seed), Schedule.of(config, dataset.images)
         self._stacks = [RefereeStack(config.replace(device="cpu", randomness="keyed")) for _ in range(RUNS)]
         for number, stack in enumerate(self._stacks):
             stack.load_state(nudged(initial, number))

@@ -23,7 +23,7 @@ from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import State
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 NO_REFEREE = "two recordings have no live torch side; compare one of them with a live stack"
 NO_IMAGES = "how far rounding parts these runs is computed from their images, which are not at hand (--data-dir)"
@@ -87,10 +87,10 @@ def _spread(
 ) -> dict[int, dict[str, float]]:
     """How far the referee's runs part, at every step where both recordings hold something."""
     held = {one.step: (one, other) for one, other in zip(mine, theirs, strict=True)}
-    latent = fixed_latent(config) if config.pictures else None
     for number in range(max(held) + 1):
         pair = held.get(number)
-        drawn = latent if pair and all("values" in one.pictures for one in pair) else None
+        wanted = config.pictures and pair and all("values" in one.pictures for one in pair)
+        drawn = picture_latent(config, number) if wanted else None
         if pair and not pair[0].loss:  # the closing pictures
             if drawn is not None:
                 separation.draw(number, drawn)

@@ -239,7 +239,7 @@ class Referee:
     def __init__(self, config: Any, dataset: Dataset) -> None:
         self.stack = RefereeStack(config.replace(dtype="float64", device="cpu", randomness="keyed"))
         self.stack.kink_squares = {}
-        self._schedule = Schedule(dataset.images, config.batch, Draws(config.seed))
+        self._schedule = Schedule.of(config, dataset.images)
         self._draws = Draws(config.seed)
 
     @property

@@ -31,7 +31,7 @@ from pygan.parity.tolerances import FLOAT64_STEP
 from pygan.parity.verdicts import DIFFERS
 from pygan.records import StepRecord
 from pygan.state import State, widen
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 Watch = Callable[[str, int, int], None]
 """``watch(what, done, total)`` is called after every step."""
@@ -218,7 +218,7 @@ class _Comparison:
 
         def draw(state: State) -> np.ndarray:
             self.referee.stack.load_state(widen(state, "float64"))
-            return self.referee.stack.generate(fixed_latent(self.config))
+            return self.referee.stack.generate(picture_latent(self.config, reference.step))
 
         return values_cause(mine["values"], reference.state, draw)
 
@@ -260,7 +260,7 @@ class _Comparison:
         """What the free runs need of a leader's step; at checkpoints its pictures are compared from the same state."""
         pictures = lead.pictures
         if mark and isinstance(self.leader, Live) and 9 in self.levels:
-            pictures = self.leader.drawn()
+            pictures = self.leader.drawn(lead.step)
         if "values" in pictures and lead.state and 9 in self.levels:
             self._same_state_pictures(replace(lead, pictures=pictures))
         if not mark and self.leader.live:
@@ -270,7 +270,7 @@ class _Comparison:
     def _same_state_pictures(self, lead: StepRecord) -> None:
         spare = self.follower.spare
         spare.stack.load_state(widen(lead.state, self.config.dtype))
-        mine = spare.drawn()
+        mine = spare.drawn(lead.step)
         if not mine:
             return
         candidate, reference = self.together.roles(lead, replace(lead, pictures=mine))
@@ -281,7 +281,7 @@ class _Comparison:
             judged = Judged(difference, difference.relative, FLOAT64_STEP, "the same pictures in Float64")
         else:
             both = candidate.pictures, reference.pictures
-            judged = pictures_judged(self.referee, lead.state, fixed_latent(self.config), both, difference)
+            judged = pictures_judged(self.referee, lead.state, picture_latent(self.config, lead.step), both, difference)
         self.pictures.add(lead.step, [judged])
         self.grids.append((candidate, reference))
 
@@ -290,7 +290,6 @@ class _Comparison:
         self.follower.stack.initialise()
         judged = self.float64 and bool(self.levels & {8, 9})
         separation = Separation(self.config, self.follower.dataset, self.first) if judged else None
-        latent = fixed_latent(self.config) if self.config.pictures else None
         records = []
         for number in range(self.steps):
             lead = self.lead_records[number]
@@ -298,18 +297,22 @@ class _Comparison:
             words += ["gradients"] if lead.gradient and (number == 0 or self.float64) else []
             words += ["logits"] if lead.logits and words else []
             record = self.follower.step(number, words)
-            drawn = self.follower.drawn() if lead.pictures else {}
+            drawn = self.follower.drawn(number) if lead.pictures else {}
             records.append(replace(record, pictures=drawn))
             if separation is not None:
-                separation.step(number, words, latent if lead.pictures else None)
+                separation.step(number, words, self._latent(number) if lead.pictures else None)
             self.watch("on their own ways", number + 1, self.steps)
         closing = self._closing()
-        if closing is not None and latent is not None:
+        if closing is not None and self.config.pictures:
             self.lead_records.append(closing)
-            records.append(replace(closing, pictures=self.follower.drawn()))
+            records.append(replace(closing, pictures=self.follower.drawn(closing.step)))
             if separation is not None:
-                separation.draw(closing.step, latent)
+                separation.draw(closing.step, picture_latent(self.config, closing.step))
         return records, separation
+
+    def _latent(self, step: int) -> np.ndarray | None:
+        """What the pictures after ``step`` are made from; None for a recipe that draws none."""
+        return picture_latent(self.config, step) if self.config.pictures else None
 
     def _closing(self) -> StepRecord | None:
         """The recording's pictures after its last step, which are a record of their own."""

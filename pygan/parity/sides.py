@@ -18,7 +18,7 @@ from pygan.schedule import Schedule
 from pygan.stacks.choose import make_stack
 from pygan.state import State, widen
 from pygan.traces import Trace
-from pygan.training import drawn, fixed_latent
+from pygan.training import drawn
 
 PLAIN_CAPTURE = ("logits", "gradients", "patterns", "state")
 """What is recorded of every compared step."""
@@ -37,7 +37,7 @@ class Live:
         form = getattr(stack, "step_form", "idiomatic")
         self.title: str = stack.name if form == "idiomatic" else f"{stack.name}-{form}"
         self._make = make or (lambda config: make_stack(self.title, config))
-        self.schedule = Schedule(dataset.images, self.config.batch, Draws(self.config.seed))
+        self.schedule = Schedule.of(self.config, dataset.images)
 
     @property
     def can_be_led(self) -> bool:
@@ -78,9 +78,9 @@ class Live:
             raise ConfigError(f"{self.title} is at step {int(state['step'])}, not at {number}")
         return state
 
-    def drawn(self) -> Arrays:
-        """Pictures of the stack as it is now; empty for a recipe that draws none."""
-        return drawn(self.stack, fixed_latent(self.config)) if self.config.pictures else {}
+    def drawn(self, step: int) -> Arrays:
+        """Pictures of the stack as it is after ``step``; empty for a recipe that draws none."""
+        return drawn(self.stack, step) if self.config.pictures else {}
 
     def close(self) -> None:
         """End the stack's processes."""

@@ -211,6 +211,9 @@ class Stepping:
         schedule = self._together.follower.schedule
         last = schedule.steps_per_epoch - 1
         if len(schedule.indices(last)) == self._batch:
+            config = self._together.follower.config
+            if config.order == "with_replacement" or config.last_batch == "dropped":
+                return "the recipe has none: its batches are all full"
             return "no batch is smaller with so many images; --samples with another number makes one"
         leader = self._together.leader
         short = isinstance(leader, Recorded) and leader.trace.training_steps <= last

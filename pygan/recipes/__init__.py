@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
+from pygan.recipes.mlp_gan_config import MlpGanConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from pygan.draws import Draws
 
-CONFIGS: dict[str, type[RunConfig]] = {FluxTutorialConfig.recipe: FluxTutorialConfig}
+CONFIGS: dict[str, type[RunConfig]] = {kind.recipe: kind for kind in (FluxTutorialConfig, MlpGanConfig)}
 
 
 def register(config: type[RunConfig]) -> type[RunConfig]:

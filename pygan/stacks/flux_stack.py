@@ -273,7 +273,7 @@ class FluxStack:
         return self.worker.ask("grid", {"pictures": pictures})[1]["grid"]
 
     def batch_hashes(self, images: np.ndarray, steps: Sequence[int]) -> list[str]:
-        asked = {"seed": self.config.seed, "step": 0, "batch": self.config.batch, "steps": list(steps)}
+        asked = {"seed": self.config.seed, "step": 0, "steps": list(steps)}
         return list(self.worker.ask("batches", {"images": images}, **asked)[0]["sha256"])
 
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:

@@ -192,7 +192,7 @@ class TorchStack:
         return grid(pictures, math.isqrt(len(pictures)))
 
     def batch_hashes(self, images: np.ndarray, steps: Sequence[int]) -> list[str]:
-        schedule = Schedule(images, self.config.batch, Draws(self.config.seed))
+        schedule = Schedule.of(self.config, images)
         return [sha256(schedule[step].tobytes()) for step in steps]
 
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:

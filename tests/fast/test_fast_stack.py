@@ -19,7 +19,7 @@ from pygan.stacks.fast.patches import PatchConv2d
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import widen
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 PARTS = ("logits", "gradients", "patterns", "state")
 
@@ -61,7 +61,7 @@ def test_pictures_and_plain_steps_are_the_same() -> None:
     plain, fast = TorchStack(config()), FastTorchStack(config())
     for stack in (plain, fast):
         stack.time_steps([batch(seed=seed) for seed in range(4)], Draws(0))
-    latent = fixed_latent(config())
+    latent = picture_latent(config(), 0)
     np.testing.assert_allclose(fast.generate(latent), plain.generate(latent), rtol=0, atol=1e-13)
 
 
@@ -80,7 +80,7 @@ def test_parameters_changed_from_outside_between_steps_are_seen() -> None:
     plain, fast = TorchStack(config()), FastTorchStack(config())
     for stack in (plain, fast):
         stack.step(batch(), Draws(0, 0))
-        stack.generate(fixed_latent(config()))
+        stack.generate(picture_latent(config(), 0))
         stack.networks["generator"].conv1.weight.data.mul_(1.5)
     assert_same(fast.step(batch(), Draws(0, 1), PARTS), plain.step(batch(), Draws(0, 1), PARTS))
 

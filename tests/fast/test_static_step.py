@@ -20,7 +20,7 @@ from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.stacks.fast.layers import ChannelsLastConvTranspose2d
 from pygan.stacks.fast.stack import FastTorchStack
 from pygan.stacks.fast.static import StaticTorchStack, tf32
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 
 @pytest.mark.parametrize("semantics", ["fixed", "as_printed"])
@@ -127,7 +127,7 @@ def test_pictures_are_the_fast_stacks() -> None:
     static, fast = StaticTorchStack(config()), FastTorchStack(config())
     for one in (static, fast):
         one.step(batches()[0], Draws(0))
-    latent = fixed_latent(static.config)
+    latent = picture_latent(static.config, 0)
     np.testing.assert_allclose(static.generate(latent), fast.generate(latent), rtol=1e-12, atol=1e-15)
 
 
@@ -278,4 +278,4 @@ def test_bf16_is_a_step_of_bfloat16_products_and_float32_state() -> None:
     assert {value.dtype for key, value in low.state().items() if key != "step"} == {np.dtype(np.float32)}
     kept = low.step(batches()[0], Draws(0).at(2), EVERYTHING)
     assert kept.activation["real/discriminator.conv2"].dtype == np.float32
-    assert low.generate(fixed_latent(wanted)).dtype == np.float32
+    assert low.generate(picture_latent(wanted, 0)).dtype == np.float32

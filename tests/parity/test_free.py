@@ -21,7 +21,7 @@ from pygan.parity.verdicts import AGREE, BEYOND, DIFFERS, NOT_RUN
 from pygan.pictures.grid import grid
 from pygan.records import StepRecord
 from pygan.stacks.torch_stack import TorchStack
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 STEPS = 11
 """More than the default of two live sides."""
@@ -199,7 +199,7 @@ def test_the_referees_runs_part_slowly_and_their_separation_is_that_of_pairs() -
     wanted, data = config(), load("digits", limit=14)
     separation = Separation(wanted, data, live().stack.state())
     for number in range(3):
-        separation.step(number, ("state",), fixed_latent(wanted) if number != 1 else None)
+        separation.step(number, ("state",), picture_latent(wanted, 0) if number != 1 else None)
     spread = separation.spread
     assert sorted(spread) == [0, 1, 2]
     key = "state/parameter/generator.dense.weight"

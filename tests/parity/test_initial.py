@@ -280,9 +280,7 @@ def test_the_command_line_tells_a_structure_and_ends_with_1(
     if "replay this spot" in out:
         code, again, err = pygan(*replay_of(out))
         assert (code, err) == (0, "")
-        assert {"kernel size": "(4, 2, 6, 6)", "names": "layer renamed", "RMSprop": "other optimiser"}[
-            what
-        ] in again
+        assert {"kernel size": "(4, 2, 6, 6)", "names": "layer renamed", "RMSprop": "other optimiser"}[what] in again
 
 
 def test_the_command_line_replays_another_start(pygan: Pygan, monkeypatch: pytest.MonkeyPatch) -> None:

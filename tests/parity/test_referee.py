@@ -14,7 +14,7 @@ from pygan.parity.referee import Levels, Referee, distance, root_mean_square
 from pygan.parity.tolerances import ENSEMBLE_FACTOR
 from pygan.records import StepRecord
 from pygan.state import State, widen
-from pygan.training import fixed_latent
+from pygan.training import picture_latent
 
 NO_BLANK_CHEQUE = 1 / 200
 SHAKEN = ("logits", "gradients", "state", "layers", "patterns")
@@ -176,11 +176,11 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
 
 
 def test_pictures_have_a_truth_and_a_spread() -> None:
-    values, spread = referee().pictures(start(), fixed_latent(config("float32")))
+    values, spread = referee().pictures(start(), picture_latent(config("float32"), 0))
     wide, single = live("float64"), live("float32")
     wide.stack.load_state(widen(start(), "float64"))
-    np.testing.assert_array_equal(values, wide.drawn()["values"])
-    gap = distance(single.drawn()["values"], values) / np.linalg.norm(values)
+    np.testing.assert_array_equal(values, wide.drawn(0)["values"])
+    gap = distance(single.drawn(0)["values"], values) / np.linalg.norm(values)
     assert NO_BLANK_CHEQUE * spread < gap < 2 * spread < 1e-4
 
 

@@ -9,6 +9,10 @@ Base.@kwdef struct FluxTutorial
     dtype::String = "float32"
     constants::String = "float32"
     randomness::String = "keyed"
+    order::String = "shuffled"
+    shuffle_buffer::Int = 1000
+    last_batch::String = "kept"
+    scaling::String = "2*x/255-1"
     threads::Int = 0
     semantics::String = "fixed"
     width::Int = 64
@@ -67,6 +71,8 @@ published_names(::FluxTutorial, network) =
 
 "Published names of the layers with an on/off pattern."
 kinks(::FluxTutorial) = (:relu1, :relu2, :relu3, :leaky1, :leaky2)
+
+RECIPES["flux_tutorial"] = FluxTutorial
 
 function generator(c::FluxTutorial)
     w = c.width

@@ -9,6 +9,10 @@ Base.@kwdef struct OwnConfig
     dtype::String
     constants::String
     randomness::String
+    order::String
+    shuffle_buffer::Int
+    last_batch::String
+    scaling::String
     threads::Int
     width::Int
     batch::Int

@@ -34,6 +34,7 @@ include("dropout.jl")
 
 "Config types by the recipe's name."
 const RECIPES = Dict{String,Any}()
+include_dependency(joinpath(@__DIR__, "recipes"))
 foreach(include, readdir(joinpath(@__DIR__, "recipes"); join=true))
 
 include("devices.jl")

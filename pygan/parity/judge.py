@@ -85,13 +85,20 @@ def judge_float64(pair: Pair, rules: Mapping[str, str] | None = None, noise: Noi
         if value > allowed and noise is not None and may_cancel(difference):
             left = noise() if left is None else left
             size = difference.absolute / value if np.isfinite(value) else 0.0
-            absolute = ENSEMBLE_FACTOR * left.get(difference.key, 0.0)
+            absolute = ENSEMBLE_FACTOR * _level(difference.key, left)
             if difference.absolute <= absolute:
                 share = absolute / size if size else np.inf
                 value, allowed = (value, share) if size else (difference.absolute, absolute)
                 reason = f"sums that cancel: {ENSEMBLE_FACTOR:g} times the noise level that Float64 leaves of them"
         judged.append(Judged(difference, value, allowed, reason))
     return judged
+
+
+def _level(key: str, levels: Mapping[str, float]) -> float:
+    """The noise level of a tensor, or of its sketch: its norm, eight of its elements and eight sums of all of them with
+    random signs, each of which is off by as much as the tensor is."""
+    tensor = key.removeprefix("sketch/")
+    return levels.get(tensor, 0.0) * (1.0 if tensor == key else 10**0.5)
 
 
 class Cancelling:

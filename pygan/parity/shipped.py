@@ -28,8 +28,8 @@ def unlike(trace: Trace, config: Mapping[str, Any]) -> list[str]:
 
 def proves(trace: Trace) -> bool:
     """Does the recording hold what a step can be judged by, and not only losses and pictures?"""
-    first = trace.record(trace.steps[0])
-    return bool(first.state or first.sketch)
+    first = trace.record(trace.steps[0]) if trace.steps else None
+    return first is not None and bool(first.state or first.sketch)
 
 
 def recorded_run(config: Any, data: str, fixed: Collection[str] = ()) -> Path:
@@ -39,7 +39,12 @@ def recorded_run(config: Any, data: str, fixed: Collection[str] = ()) -> Path:
     Raises ``ConfigError`` that lists what is shipped, and in which of these fields the closest one is another run.
     """
     wanted = config.to_dict()
-    held = [trace for trace in shipped() if proves(trace)]
+    held = [trace for trace in shipped() if trace.header.config["recipe"] == wanted["recipe"] and proves(trace)]
+    if not held:
+        raise ConfigError(
+            f"no recording of Flux is shipped for the recipe {wanted['recipe']}; compare with live Flux, or name a "
+            "recording that somebody made: pygan record --stack flux"
+        )
 
     def misfit(trace: Trace) -> tuple[bool, int, int]:
         fields = unlike(trace, wanted)

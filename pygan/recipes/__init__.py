@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
+from pygan.recipes.flux_model_zoo_config import FluxModelZooConfig
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.recipes.mlp_gan_config import MlpGanConfig
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from pygan.draws import Draws
 
-CONFIGS: dict[str, type[RunConfig]] = {kind.recipe: kind for kind in (FluxTutorialConfig, MlpGanConfig)}
+CONFIGS: dict[str, type[RunConfig]] = {
+    kind.recipe: kind for kind in (FluxTutorialConfig, FluxModelZooConfig, MlpGanConfig)
+}
 
 
 def register(config: type[RunConfig]) -> type[RunConfig]:

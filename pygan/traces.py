@@ -15,7 +15,7 @@ import datetime
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from pygan.config import with_defaults
 from pygan.errors import OutputError, TraceError
 from pygan.files import sha256, sha256_file, write_bytes, write_json
 from pygan.records import Arrays, StepRecord
@@ -161,8 +160,7 @@ class Trace:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         index = self._read_index()
-        header = Header(**{key: index[key] for key in Header.__dataclass_fields__})
-        self.header = replace(header, config=with_defaults(header.config))
+        self.header = Header(**{key: index[key] for key in Header.__dataclass_fields__})
         self._where: dict[str, dict[str, Any]] = {}
         try:
             for chunk in index["chunks"]:

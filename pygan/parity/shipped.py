@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pygan.config import with_defaults
 from pygan.errors import ConfigError
 from pygan.resources import traces_dir
 from pygan.traces import Trace
@@ -21,7 +22,7 @@ def shipped() -> Iterator[Trace]:
 
 def unlike(trace: Trace, config: Mapping[str, Any]) -> list[str]:
     """Fields of ``config`` in which the recorded run was another one."""
-    held = trace.header.config
+    held = with_defaults(trace.header.config)
     keys = sorted(held.keys() | config.keys())
     return [key for key in keys if key not in WITHOUT_EFFECT and held.get(key) != config.get(key)]
 
@@ -39,7 +40,7 @@ def recorded_run(config: Any, data: str, fixed: Collection[str] = ()) -> Path:
     Raises ``ConfigError`` that lists what is shipped, and in which of these fields the closest one is another run.
     """
     wanted = config.to_dict()
-    held = [trace for trace in shipped() if trace.header.config["recipe"] == wanted["recipe"] and proves(trace)]
+    held = [trace for trace in shipped() if trace.header.config.get("recipe") == wanted["recipe"] and proves(trace)]
     if not held:
         raise ConfigError(
             f"no recording of Flux is shipped for the recipe {wanted['recipe']}; compare with live Flux, or name a "

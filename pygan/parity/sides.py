@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pygan.config import RunConfig
+from pygan.config import RunConfig, with_defaults
 from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.errors import ConfigError, TraceError
@@ -97,7 +97,7 @@ class Recorded:
     live = can_be_led = False
 
     def __init__(self, trace: Trace) -> None:
-        self.trace, self.config = trace, trace.header.config
+        self.trace, self.config = trace, with_defaults(trace.header.config)
         self.title: str = f"recorded {trace.header.stack}"
 
     @cached_property
@@ -110,7 +110,7 @@ class Recorded:
                 header = Trace(folder).header
             except TraceError:
                 continue
-            same = {**header.config, "threads": 0} == {**self.config, "dtype": "float64", "threads": 0}
+            same = {**with_defaults(header.config), "threads": 0} == {**self.config, "dtype": "float64", "threads": 0}
             if same and (header.stack, header.data["sha256"]) == (
                 self.trace.header.stack,
                 self.trace.header.data["sha256"],

@@ -237,11 +237,11 @@ def one_order(own: Any) -> Any:
     return lambda self, epoch: own(self, 0)
 
 
-def over_256(images: np.ndarray) -> np.ndarray:
+def over_256(images: np.ndarray, how: str = "") -> np.ndarray:
     return (images[:, None].astype(np.float32) / np.float32(256)) * np.float32(2) - np.float32(1)
 
 
-def standardised(images: np.ndarray) -> np.ndarray:
+def standardised(images: np.ndarray, how: str = "") -> np.ndarray:
     return (images[:, None].astype(np.float32) / np.float32(255) - np.float32(0.13)) / np.float32(0.31)
 
 

@@ -89,8 +89,12 @@ WRONG: dict[str, tuple[Rule, Rule, str]] = {
     "eps": (RULES["Adam"], lambda xs: Adam(xs, lr=2e-4, betas=(0.5, 0.9), eps=1e-4), "Adam eps"),
 }
 
+QUICK = ("rate", "Nesterov's", "decay of AdamW")
 
-@pytest.mark.parametrize("what", WRONG)
+
+@pytest.mark.parametrize(
+    "what", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WRONG]
+)
 def test_a_wrong_number_of_any_rule_is_named(what: str) -> None:
     right, wrong, cause = WRONG[what]
     report = compared(wrong, right, steps=3)

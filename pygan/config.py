@@ -14,10 +14,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pygan.data.scaling import SCALINGS
 from pygan.errors import ConfigError
 
 DTYPES = ("float32", "float64")
+ORDERS = ("shuffled", "in_order", "buffer_shuffled", "with_replacement")
+"""In which order a training sees its images (:class:`pygan.schedule.Schedule`)."""
+SCALINGS = ("2*x/255-1", "x/127.5-1", "x/255-0.5", "x/255")
+"""How bytes become numbers; each operation is rounded to Float32, from left to right."""
 
 
 def sourced(default: Any, source: str, check: Callable[[Any], bool] | None = None, expected: str = "") -> Any:
@@ -90,7 +93,7 @@ class RunConfig:
     order: str = sourced(
         "shuffled",
         "ours: 'shuffled' anew each epoch, 'in_order', 'buffer_shuffled', or 'with_replacement' (a batch is an epoch)",
-        **one_of("shuffled", "in_order", "buffer_shuffled", "with_replacement"),
+        **one_of(*ORDERS),
     )
     shuffle_buffer: int = sourced(1000, "ours: images in the buffer of order 'buffer_shuffled'", positive, "at least 1")
     last_batch: str = sourced("kept", "ours: a partial batch at an epoch's end", **one_of("kept", "dropped"))

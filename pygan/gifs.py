@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from pygan import environment
-from pygan.config import with_defaults
 from pygan.data import Dataset
 from pygan.errors import ConfigError, TraceError
 from pygan.files import finite, write_bytes, write_json
@@ -94,7 +93,7 @@ def given_trace(folder: Path, config: Any, dataset: Dataset) -> Trace:
 
 def misfits(trace: Trace, config: Any, dataset: Dataset) -> list[str]:
     """In what the recorded run is not a run of Flux with this config on this data."""
-    wanted, given = config.to_dict(), with_defaults(trace.header.config)
+    wanted, given = config.to_dict(), trace.config
     faults = [f"{key} = {given.get(key)!r}, wanted {wanted.get(key)!r}" for key in unlike(trace, wanted)]
     if trace.header.stack != "flux":
         faults.append(f"stack = {trace.header.stack!r}")

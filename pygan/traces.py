@@ -23,6 +23,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from pygan.config import with_defaults
 from pygan.errors import OutputError, TraceError
 from pygan.files import sha256, sha256_file, write_bytes, write_json
 from pygan.records import Arrays, StepRecord
@@ -184,6 +185,11 @@ class Trace:
             fault = f"lacks {', '.join(sorted(missing))}" if missing else f"has schema {index['schema']}"
             raise TraceError(f"{path} {fault}; this pygan reads trace schema {SCHEMA}")
         return dict(index)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's config, whole: the header's, with defaults for fields that came after it was recorded."""
+        return with_defaults(self.header.config)
 
     @property
     def steps(self) -> list[int]:

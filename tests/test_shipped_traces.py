@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pygan.config import with_defaults
 from pygan.recipes import config_from_dict
 from pygan.resources import traces_dir
 from pygan.traces import Trace
@@ -35,7 +34,7 @@ def test_every_trace_reads_whole_and_says_where_it_comes_from(folder: Path) -> N
     assert trace.header.environment["cpu"]
     assert trace.header.command.startswith("pygan record --stack flux")
     assert len(trace.header.data["sha256"]) == 64
-    assert config_from_dict(trace.header.config).to_dict() == with_defaults(trace.header.config)
+    assert config_from_dict(trace.header.config).to_dict() == trace.config
     losses = [record for record in trace if record.loss]
     assert [record.step for record in losses] == list(range(len(losses)))
     assert all(len(record.batch_sha256) == 64 for record in losses)

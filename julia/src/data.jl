@@ -57,11 +57,12 @@ const LAST_ORDER = Ref{Any}(nothing)
 
 "Order of the images in an epoch, from 1; the last one asked for is kept."
 function epoch_order(config, draws::Draws, count, epoch)
-    config.order == "in_order" && return collect(1:count)
-    haskey(draws.overrides, "shuffle") && return permutation(at(draws, epoch), "shuffle", count)
+    config.order == "shuffled" && haskey(draws.overrides, "shuffle") && return permutation(at(draws, epoch), "shuffle", count)
     key = (draws.seed, count, epoch, config.order, config.shuffle_buffer)
     if isnothing(LAST_ORDER[]) || first(LAST_ORDER[]) != key
-        order = if config.order == "buffer_shuffled"
+        order = if config.order == "in_order"
+            collect(1:count)
+        elseif config.order == "buffer_shuffled"
             buffer_shuffled(draw_words(draws.seed, "shuffle", epoch, count), config.shuffle_buffer)
         else
             permutation(at(draws, epoch), "shuffle", count)

@@ -6,10 +6,13 @@ unknown(rule) = error(
     "AdamW and chains of these with WeightDecay. Add methods of slots, beta_powers and restored for it",
 )
 
-"Slot => array of one tensor's optimiser state. PyTorch's momentum buffer is the velocity over the learning rate."
+"What a velocity is of PyTorch's momentum buffer: Nesterov keeps it with the other sign."
+scale_of(rule::Momentum, velocity) = eltype(velocity)(rule.eta)
+scale_of(rule::Nesterov, velocity) = -eltype(velocity)(rule.eta)
+
+"Slot => array of one tensor's optimiser state."
 slots(::Union{Descent,WeightDecay}, ::Nothing) = ()
-slots(rule::Momentum, velocity) = ("momentum_buffer" => velocity ./ eltype(velocity)(rule.eta),)
-slots(rule::Nesterov, velocity) = ("momentum_buffer" => velocity ./ -eltype(velocity)(rule.eta),)
+slots(rule::Union{Momentum,Nesterov}, velocity) = ("momentum_buffer" => velocity ./ scale_of(rule, velocity),)
 slots(::Union{Adam,AdamW}, (m, v, _)) = ("exp_avg" => m, "exp_avg_sq" => v)
 slots(chain::OptimiserChain, states) = reduce((a, b) -> (a..., b...), map(slots, chain.opts, states))
 slots(rule, _) = unknown(rule)
@@ -22,10 +25,8 @@ beta_powers(_, _) = nothing
 
 "The state of a rule with the slots that `stored(slot)` gives and such products."
 restored(::Union{Descent,WeightDecay}, ::Nothing, stored, powers) = nothing
-restored(rule::Momentum, velocity, stored, powers) =
-    copyto!(velocity, stored("momentum_buffer") .* eltype(velocity)(rule.eta))
-restored(rule::Nesterov, velocity, stored, powers) =
-    copyto!(velocity, stored("momentum_buffer") .* -eltype(velocity)(rule.eta))
+restored(rule::Union{Momentum,Nesterov}, velocity, stored, powers) =
+    copyto!(velocity, stored("momentum_buffer") .* scale_of(rule, velocity))
 restored(::Union{Adam,AdamW}, (m, v, _), stored, powers) =
     (copyto!(m, stored("exp_avg")), copyto!(v, stored("exp_avg_sq")), Tuple(powers))
 restored(chain::OptimiserChain, states, stored, powers) =

@@ -67,7 +67,7 @@ def load(
 def scale(images: np.ndarray, how: str = "2*x/255-1") -> np.ndarray:
     """Bytes to Float32, by default in [-1, 1]: ``2 * (byte / 255f0) - 1``, each operation rounded to Float32.
 
-    ``how`` is one of :data:`~pygan.data.scaling.SCALINGS`. The default is ``2x - 1`` of
+    ``how`` is one of :data:`pygan.config.SCALINGS`. The default is ``2x - 1`` of
     MLDatasets' ``x = byte / 255f0`` (a true division: multiplying by ``1 / 255f0`` differs for 126 of the 256 bytes).
     ``images``: ``(N, 28, 28)`` uint8; returns ``(N, 1, 28, 28)`` float32.
 

@@ -300,7 +300,7 @@ class _Comparison:
             drawn = self.follower.drawn(number) if lead.pictures else {}
             records.append(replace(record, pictures=drawn))
             if separation is not None:
-                separation.step(number, words, self._latent(number) if lead.pictures else None)
+                separation.step(number, words, picture_latent(self.config, number) if lead.pictures else None)
             self.watch("on their own ways", number + 1, self.steps)
         closing = self._closing()
         if closing is not None and self.config.pictures:
@@ -309,10 +309,6 @@ class _Comparison:
             if separation is not None:
                 separation.draw(closing.step, picture_latent(self.config, closing.step))
         return records, separation
-
-    def _latent(self, step: int) -> np.ndarray | None:
-        """What the pictures after ``step`` are made from; None for a recipe that draws none."""
-        return picture_latent(self.config, step) if self.config.pictures else None
 
     def _closing(self) -> StepRecord | None:
         """The recording's pictures after its last step, which are a record of their own."""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pygan.config import with_defaults
 from pygan.errors import ConfigError
 from pygan.resources import traces_dir
 from pygan.traces import Trace
@@ -22,7 +21,7 @@ def shipped() -> Iterator[Trace]:
 
 def unlike(trace: Trace, config: Mapping[str, Any]) -> list[str]:
     """Fields of ``config`` in which the recorded run was another one."""
-    held = with_defaults(trace.header.config)
+    held = trace.config
     keys = sorted(held.keys() | config.keys())
     return [key for key in keys if key not in WITHOUT_EFFECT and held.get(key) != config.get(key)]
 
@@ -40,7 +39,7 @@ def recorded_run(config: Any, data: str, fixed: Collection[str] = ()) -> Path:
     Raises ``ConfigError`` that lists what is shipped, and in which of these fields the closest one is another run.
     """
     wanted = config.to_dict()
-    held = [trace for trace in shipped() if trace.header.config.get("recipe") == wanted["recipe"] and proves(trace)]
+    held = [trace for trace in shipped() if trace.config.get("recipe") == wanted["recipe"] and proves(trace)]
     if not held:
         raise ConfigError(
             f"no recording of Flux is shipped for the recipe {wanted['recipe']}; compare with live Flux, or name a "
@@ -56,7 +55,7 @@ def recorded_run(config: Any, data: str, fixed: Collection[str] = ()) -> Path:
     if not other_data and not conflicts:
         return best.folder
     fields = [field for field in unlike(best, wanted) if field in fixed]
-    told = [f"{key} = {wanted.get(key)!r} ({best.header.config.get(key)!r} was recorded)" for key in fields]
+    told = [f"{key} = {wanted.get(key)!r} ({best.config.get(key)!r} was recorded)" for key in fields]
     told += [f"data = {data} ({best.header.data['name']} was recorded)"] if other_data else []
     names = ", ".join(f"{trace.folder.name} (on {trace.header.data['name']})" for trace in held)
     raise ConfigError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pygan.config import RunConfig, with_defaults
+from pygan.config import RunConfig
 from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.errors import ConfigError, TraceError
@@ -97,7 +97,7 @@ class Recorded:
     live = can_be_led = False
 
     def __init__(self, trace: Trace) -> None:
-        self.trace, self.config = trace, with_defaults(trace.header.config)
+        self.trace, self.config = trace, trace.config
         self.title: str = f"recorded {trace.header.stack}"
 
     @cached_property
@@ -107,15 +107,15 @@ class Recorded:
             return self
         for folder in sorted(path.parent for path in self.trace.folder.parent.glob("*/trace.json")):
             try:
-                header = Trace(folder).header
+                other = Trace(folder)
             except TraceError:
                 continue
-            same = {**with_defaults(header.config), "threads": 0} == {**self.config, "dtype": "float64", "threads": 0}
-            if same and (header.stack, header.data["sha256"]) == (
+            same = {**other.config, "threads": 0} == {**self.config, "dtype": "float64", "threads": 0}
+            if same and (other.header.stack, other.header.data["sha256"]) == (
                 self.trace.header.stack,
                 self.trace.header.data["sha256"],
             ):
-                return Recorded(Trace(folder))
+                return Recorded(other)
         return None
 
     def step(self, number: int, *_: object, **__: object) -> StepRecord:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pygan.config import RunConfig, one_of, positive, sourced
+from pygan.config import ORDERS, RunConfig, one_of, positive, sourced
 
 ZOO = "FluxML/model-zoo vision/dcgan_mnist/dcgan_mnist.jl @0982bae"
 
@@ -30,7 +30,7 @@ class FluxModelZooConfig(RunConfig):
     order: str = sourced(
         "in_order",
         f"{ZOO}: consecutive parts of 1:60000, never shuffled",
-        **one_of("shuffled", "in_order", "buffer_shuffled", "with_replacement"),
+        **one_of(*ORDERS),
     )
     width: int = sourced(64, f"{ZOO}: 64 filters in the first convolution", positive, "at least 1")
     latent_dim: int = sourced(100, f"{ZOO}: latent_dim = 100", positive, "at least 1")

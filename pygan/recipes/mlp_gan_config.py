@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pygan.config import RunConfig, one_of, positive, sourced
-from pygan.data.scaling import SCALINGS
+from pygan.config import ORDERS, SCALINGS, RunConfig, one_of, positive, sourced
 
 ARTICLE = "the published article's code, an adaptation of eriklindernoren/Keras-GAN gan/gan.py"
 
@@ -27,7 +26,7 @@ class MlpGanConfig(RunConfig):
     order: str = sourced(
         "with_replacement",
         f"{ARTICLE}: each batch is drawn by np.random.randint",
-        **one_of("shuffled", "in_order", "buffer_shuffled", "with_replacement"),
+        **one_of(*ORDERS),
     )
     scaling: str = sourced("x/127.5-1", f"{ARTICLE}: x / 127.5 - 1", **one_of(*SCALINGS))
     width: int = sourced(256, f"{ARTICLE}: Dense(256)", positive, "at least 1")

@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pygan.parity.causes.common import Hypothesis, other_widths, reproduces_reference, resolved, solve
-from pygan.parity.evidence import UpdateEvidence
+from pygan.parity.causes import update
+from pygan.parity.causes.common import Hypothesis, other_widths, resolved, solve
+from pygan.parity.causes.update import Numbers, Slots
 
-Slots = dict[str, np.ndarray]
-Numbers = Mapping[str, float]
 BUFFER = "momentum_buffer"
 
 
@@ -31,34 +30,19 @@ def descent(before: Mapping[str, np.ndarray], g: np.ndarray, k: Numbers) -> Slot
     return {"parameter": x - k["lr"] * (d + k["momentum"] * b if k["nesterov"] else b), BUFFER: b}
 
 
-class Update:
-    """The evidence with its reference recomputed. ``holds``: is the reference's update this gradient descent?"""
+class Update(update.Update):
+    """An update by SGD."""
 
-    def __init__(self, evidence: UpdateEvidence) -> None:
-        self.evidence, self.k, self.g, self.before = evidence, evidence.numbers, evidence.gradient, evidence.before
-        self.holds = {"lr", "momentum", "nesterov"} <= self.k.keys() and "parameter" in self.before
-        self.holds = self.holds and all(
-            slot not in self.before or value.shape == self.before[slot].shape
-            for slot, value in evidence.after_candidate.items()
-        )
-        if self.holds:
-            self.x = self.before["parameter"]
-            self.reference = descent(self.before, self.g, self.k)
-            self.holds = reproduces_reference(evidence, self.reference)
+    numbers = frozenset({"lr", "momentum", "nesterov"})
+    slots = frozenset({"parameter"})
 
-    @property
-    def after(self) -> Mapping[str, np.ndarray]:
-        """What the candidate made of it; the reference's slots where it has none of its own."""
-        return {**self.reference, **self.evidence.after_candidate}
+    def rule(self) -> Slots:
+        """Every slot after the update."""
+        return descent(self.before, self.g, self.k)
 
 
-def learning_rate(u: Update) -> Iterator[Hypothesis]:
-    """Another factor of the movement, solved."""
-    unit = (u.reference["parameter"] - u.x) / u.k["lr"]
-    rate = solve(u.x, unit, u.after["parameter"])
-    if rate is not None and rate > 0 and resolved(u.evidence, rate, u.k["lr"]):
-        slots = u.reference | {"parameter": u.x + rate * unit}
-        yield Hypothesis("learning rate", slots, free=1, constant=("learning rate", rate, u.k["lr"]))
+def constant_width(u: Update) -> Iterator[Hypothesis]:
+    """The learning rate in the other width."""
     for width in other_widths(u.k["lr"]):
         slots = descent(u.before, u.g, {**u.k, "lr": width})
         yield Hypothesis("constant in the wrong width", slots, constant=("lr", width, u.k["lr"]))
@@ -90,20 +74,18 @@ def buffers(u: Update) -> Iterator[Hypothesis]:
 
 
 def movement(u: Update) -> Iterator[Hypothesis]:
-    """No update, the update done twice, or added instead of subtracted."""
+    """No update, or the update done twice."""
     yield Hypothesis("missing update", {**u.before, "parameter": u.x})
     yield Hypothesis("missing update", {**u.reference, "parameter": u.x})
     yield Hypothesis("update applied twice", descent({**u.before, **u.reference}, u.g, u.k))
-    yield Hypothesis("sign of the update", u.reference | {"parameter": 2 * u.x - u.reference["parameter"]})
 
 
 def weight_decay(u: Update) -> Iterator[Hypothesis]:
     """Another decay, in the gradient or taken off beside it; solved."""
     own = u.k.get("weight_decay", 0.0)
     unit = descent(u.before, u.g + u.x, u.k)["parameter"] - u.reference["parameter"]
-    more = solve(u.reference["parameter"], unit, u.after["parameter"])
-    if more is not None:
-        decay = 0.0 if abs(own + more) < 1e-9 * own else own + more
+    decay = update.other_decay(own, solve(u.reference["parameter"], unit, u.after["parameter"]))
+    if decay is not None:
         slots = descent(u.before, u.g, {**u.k, "weight_decay": decay})
         yield Hypothesis("weight decay", slots, free=1, constant=("weight decay", decay, own))
     off = solve(u.reference["parameter"], -u.k["lr"] * u.x, u.after["parameter"])
@@ -113,7 +95,7 @@ def weight_decay(u: Update) -> Iterator[Hypothesis]:
 
 
 def other_gradient(u: Update) -> Iterator[Hypothesis]:
-    """A gradient clamped or scaled before the update; weights clipped after it."""
+    """A gradient clamped or scaled before the update."""
     entered = u.g + (u.reference["parameter"] - u.after["parameter"]) / (
         u.k["lr"] * (1 + (u.k["momentum"] if u.k["nesterov"] else 0.0))
     )
@@ -125,10 +107,6 @@ def other_gradient(u: Update) -> Iterator[Hypothesis]:
     if BUFFER in u.before and factor is not None and factor > 0:  # without a buffer it is another learning rate
         slots = descent(u.before, factor * u.g, u.k)
         yield Hypothesis("gradient scaled", slots, f"times {factor:.6g} before the momentum", 1)
-    most = float(np.max(np.abs(u.after["parameter"]), initial=0.0))
-    cut = np.clip(u.reference["parameter"], -most, most)
-    if most > 0 and np.count_nonzero(np.abs(cut) == most) > 1:
-        yield Hypothesis("weights clipped", u.reference | {"parameter": cut}, f"to {most:.6g} and less", 1)
 
 
 def other_rule(u: Update) -> Iterator[Hypothesis]:
@@ -140,4 +118,15 @@ def other_rule(u: Update) -> Iterator[Hypothesis]:
             yield Hypothesis("other optimiser", slots, f"moves by the gradient's sign, as Adam at first, {rate:.6g}", 1)
 
 
-RULES = (learning_rate, momentum, buffers, movement, weight_decay, other_gradient, other_rule)
+RULES = (
+    update.learning_rate,
+    constant_width,
+    momentum,
+    buffers,
+    movement,
+    update.sign,
+    weight_decay,
+    update.clipped_weights,
+    other_gradient,
+    other_rule,
+)

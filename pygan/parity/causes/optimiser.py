@@ -14,11 +14,10 @@ from itertools import combinations
 
 import numpy as np
 
-from pygan.parity.causes.common import NARROW, Hypothesis, other_widths, reproduces_reference, resolved, solve
-from pygan.parity.evidence import UpdateEvidence
+from pygan.parity.causes import update
+from pygan.parity.causes.common import NARROW, Hypothesis, other_widths, resolved, solve
+from pygan.parity.causes.update import Numbers, Slots
 
-Slots = dict[str, np.ndarray]
-Numbers = Mapping[str, float]
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -49,27 +48,16 @@ def adam(before: Mapping[str, np.ndarray], g: np.ndarray, k: Numbers, powers: np
     }
 
 
-class Update:
-    """The evidence with its reference recomputed. ``holds``: is the reference's update this Adam?"""
+class Update(update.Update):
+    """An update by Adam."""
 
-    def __init__(self, evidence: UpdateEvidence) -> None:
-        self.evidence, self.k, self.g = evidence, evidence.numbers, evidence.gradient
-        self.before = dict(evidence.before)
-        wanted = {"lr", "beta1", "beta2", "eps"} <= self.k.keys() and all(
-            slot in self.before and value.shape == self.before[slot].shape
-            for slot, value in evidence.after_candidate.items()
-        )
-        self.holds = wanted and {"parameter", *MOMENTS, "beta_power"} <= self.before.keys()
-        if self.holds:
-            self.x = self.before["parameter"]
-            self.powers = self.before["beta_power"]
-            self.reference = adam(self.before, self.g, self.k)
-            self.holds = reproduces_reference(evidence, self.reference)
+    numbers = frozenset({"lr", "beta1", "beta2", "eps"})
+    slots = frozenset({"parameter", *MOMENTS, "beta_power"})
 
-    @property
-    def after(self) -> Mapping[str, np.ndarray]:
-        """What the candidate made of it; the reference's slots where it has none of its own."""
-        return {**self.reference, **self.evidence.after_candidate}
+    def rule(self) -> Slots:
+        """Every slot after the update."""
+        self.powers = self.before["beta_power"]
+        return adam(self.before, self.g, self.k)
 
     @property
     def count(self) -> int:
@@ -127,15 +115,6 @@ def betas_swapped(u: Update) -> Iterator[Hypothesis]:
     for powers in (u.powers, u.power(k, u.count)):
         yield from u.with_powers("betas swapped", adam(u.before, u.g, k, powers))
         yield Hypothesis("betas swapped", adam(u.before, u.g, k, powers) | {"beta_power": u.power(k, u.count + 1)})
-
-
-def learning_rate(u: Update) -> Iterator[Hypothesis]:
-    """Another factor of the movement, solved."""
-    unit = (u.reference["parameter"] - u.x) / u.k["lr"]
-    rate = solve(u.x, unit, u.after["parameter"])
-    if rate is not None and rate > 0 and resolved(u.evidence, rate, u.k["lr"]):
-        slots = u.reference | {"parameter": u.x + rate * unit}
-        yield Hypothesis("learning rate", slots, free=1, constant=("learning rate", rate, u.k["lr"]))
 
 
 def adam_eps(u: Update) -> Iterator[Hypothesis]:
@@ -203,11 +182,6 @@ def applied_twice(u: Update) -> Iterator[Hypothesis]:
         yield from u.with_powers("update applied twice", again)
 
 
-def sign(u: Update) -> Iterator[Hypothesis]:
-    """The movement added instead of subtracted."""
-    yield Hypothesis("sign of the update", u.reference | {"parameter": 2 * u.x - u.reference["parameter"]})
-
-
 def bias_correction(u: Update) -> Iterator[Hypothesis]:
     """No correction of the first moments' start at zero, or that of another step."""
     first, second = u.powers
@@ -234,19 +208,11 @@ def weight_decay(u: Update) -> Iterator[Hypothesis]:
     off = solve(u.reference["parameter"], -u.k["lr"] * u.x, u.after["parameter"])
     within = solve(u.reference["exp_avg"], (1 - u.k["beta1"]) * u.x, u.after["exp_avg"])
     for more, decoupled in ((off, True), (within, False)):
-        if more is not None and (own == 0 or apart == decoupled):
-            decay = 0.0 if abs(own + more) < 1e-9 * own else own + more
+        decay = update.other_decay(own, more)
+        if decay is not None and (own == 0 or apart == decoupled):
             k = {**u.k, "weight_decay": decay, "decoupled": float(decoupled)}
             what = "weight decay (decoupled)" if decoupled else "weight decay (in the gradient)"
             yield Hypothesis("weight decay", adam(u.before, u.g, k), free=1, constant=(what, decay, own))
-
-
-def clipped_weights(u: Update) -> Iterator[Hypothesis]:
-    """The parameter clipped to [-c, c] after its update; c is the largest element that was left."""
-    limit = float(np.max(np.abs(u.after["parameter"]), initial=0.0))
-    clipped = np.clip(u.reference["parameter"], -limit, limit)
-    if limit > 0 and np.count_nonzero(np.abs(clipped) == limit) > 1:
-        yield Hypothesis("weights clipped", u.reference | {"parameter": clipped}, f"to {limit:.6g} and less", 1)
 
 
 def other_gradient(u: Update) -> Iterator[Hypothesis]:
@@ -336,15 +302,15 @@ def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
 RULES = (
     betas,
     betas_swapped,
-    learning_rate,
+    update.learning_rate,
     adam_eps,
     constant_width,
     missing_update,
     applied_twice,
-    sign,
+    update.sign,
     bias_correction,
     weight_decay,
-    clipped_weights,
+    update.clipped_weights,
     other_gradient,
     moments_not_kept,
     moments_reset,

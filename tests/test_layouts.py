@@ -24,6 +24,10 @@ EXPECTED = {
     "batch_norm.bias": ("channel", "channel", ""),
     "batch_norm.running_mean": ("channel", "channel", ""),
     "batch_norm.running_var": ("channel", "channel", ""),
+    **{f"layer_norm.{name}": ("feature", "feature", "") for name in ("weight", "bias")},
+    **{f"layer_norm_2d.{name}": ("y x", "x y", "") for name in ("weight", "bias")},
+    **{f"layer_norm_3d.{name}": ("channel y x", "x y channel", "") for name in ("weight", "bias")},
+    **{f"group_norm.{name}": ("channel", "channel", "") for name in ("weight", "bias")},
     "activation.image": ("sample channel y x", "x y channel sample", ""),
     "activation.features": ("sample feature", "feature sample", ""),
 }

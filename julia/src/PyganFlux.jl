@@ -11,7 +11,7 @@ using ChainRulesCore: ChainRulesCore, NoTangent, ZeroTangent, ignore_derivatives
 using Dates
 using Flux
 using Flux: Chain, BatchNorm, Conv, ConvTranspose, Dense, Dropout, GroupNorm, LayerNorm, Parallel, SkipConnection
-using Flux: MeanPool, Upsample, gelu, leakyrelu, relu, sigmoid, softplus
+using Flux: MeanPool, SamePad, Upsample, gelu, leakyrelu, relu, sigmoid, softplus
 using Flux.Losses: logitbinarycrossentropy
 using JSON
 using LinearAlgebra: BLAS

@@ -164,7 +164,7 @@ function answer(worker, ::Val{:apply_layer}, message, arrays)
     return NOTHING, Dict("y" => y, back...)
 end
 
-sides(pad) = pad isa AbstractVector ? Tuple(Int.(pad)) : pad
+sides(pad) = pad == "same" ? SamePad() : pad isa AbstractVector ? Tuple(Int.(pad)) : pad
 real_layer(::Val{:dense}, t, _) = Dense(t["weight"], false)
 real_layer(::Val{:conv}, t, m) = Conv(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
 real_layer(::Val{:conv_transpose}, t, m) =

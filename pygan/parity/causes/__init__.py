@@ -47,8 +47,9 @@ __all__ = ["CAUSES", "name_cause"]
 
 OF_LAYERS = (
     constant_width,
+    *resampling.RULES,
     *(*convolution.RULES, *batch_norm.RULES, *sample_norm.RULES),
-    *(*activation.RULES, *resampling.RULES, *dropout.RULES),
+    *(*activation.RULES, *dropout.RULES),
 )
 OF_GRADIENTS = (gradient.not_reset, gradient.clipped, gradient.layout, gradient.weight_decay)
 LAST_RESORTS = (sign_flipped, scaled_output)

@@ -68,7 +68,9 @@ def other_axes(formula: Formula) -> Iterator[Hypothesis]:
     for layer in formula.of_kind(*KINDS):
         x = formula.input_of(formula.layers.index(layer))
         names = ("samples", "channels", "y", "x")[: x.ndim] if x.ndim in (2, 4) else ()
-        ways = ((0,), (0, 2, 3), (1,), (2, 3), (1, 2, 3), (3,)) if len(names) == 4 else ((0,),) if names else ()
+        ways = ((0,), (0, 2, 3), (1,), (3,)) if len(names) == 4 else ((0,),) if names else ()
+        if len(names) == 4 and layer.kind == "layer_norm":  # of a GroupNorm these are other numbers of groups
+            ways = (*ways, (2, 3), (1, 2, 3))
         for axes in ways:
             value = formula.value({layer.path: _over(axes)})
             yield Hypothesis("norm over other axes", value, f"over {', '.join(names[axis] for axis in axes)}")

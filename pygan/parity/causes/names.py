@@ -34,7 +34,7 @@ CAUSES: Mapping[str, str] = {
     "norm eps outside the root": "Look where eps is added: to the variance under the root, not to the deviation.",
     "norm unbiased variance": "Normalise with the variance divided by n, not by n - 1.",
     "number of groups": "Compare the number of groups of the GroupNorm.",
-    "norm over other axes": "Compare the axes of the statistics: Flux's LayerNorm takes the first axes, PyTorch's the last.",
+    "norm over other axes": "Compare the axes: Flux's LayerNorm takes the first axes, PyTorch's the last.",
     "norm affine missing": "Look whether the LayerNorm or GroupNorm has weight and bias, and whether they are carried "
     "over.",
     # pooling and upsampling

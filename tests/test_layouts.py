@@ -24,6 +24,10 @@ EXPECTED = {
     "batch_norm.bias": ("channel", "channel", ""),
     "batch_norm.running_mean": ("channel", "channel", ""),
     "batch_norm.running_var": ("channel", "channel", ""),
+    **{f"layer_norm.{name}": ("feature", "feature", "") for name in ("weight", "bias")},
+    **{f"layer_norm_2d.{name}": ("y x", "x y", "") for name in ("weight", "bias")},
+    **{f"layer_norm_3d.{name}": ("channel y x", "x y channel", "") for name in ("weight", "bias")},
+    **{f"group_norm.{name}": ("channel", "channel", "") for name in ("weight", "bias")},
     "activation.image": ("sample channel y x", "x y channel sample", ""),
     "activation.features": ("sample feature", "feature sample", ""),
 }
@@ -85,8 +89,8 @@ def test_a_wrong_rank_is_an_error_that_names_path_rule_and_shape(name: str, dire
 
 def test_an_unknown_rule_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(StateError) as caught:
-        rule("group_norm.weight")
-    assert "'group_norm.weight'" in str(caught.value)
+        rule("instance_norm.weight")
+    assert "'instance_norm.weight'" in str(caught.value)
     assert all(name in str(caught.value) for name in NAMES)
 
 

@@ -10,7 +10,8 @@ module PyganFlux
 using ChainRulesCore: ChainRulesCore, NoTangent, ZeroTangent, ignore_derivatives, unthunk
 using Dates
 using Flux
-using Flux: Chain, BatchNorm, Conv, ConvTranspose, Dense, Dropout, leakyrelu, relu
+using Flux: Chain, BatchNorm, Conv, ConvTranspose, Dense, Dropout, GroupNorm, LayerNorm, Parallel, SkipConnection
+using Flux: MeanPool, SamePad, Upsample, gelu, leakyrelu, relu, sigmoid, softplus
 using Flux.Losses: logitbinarycrossentropy
 using JSON
 using LinearAlgebra: BLAS
@@ -28,6 +29,7 @@ const SHARE = joinpath(@__DIR__, "..", "share")
 
 include("draws.jl")
 include("layouts.jl")
+include("layers.jl")
 include("sketches.jl")
 include("safetensors.jl")
 include("dropout.jl")

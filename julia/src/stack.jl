@@ -19,6 +19,7 @@ function initialise!(stack::FluxStack)
     c = stack.config
     c.randomness == "native" && Random.seed!(c.seed)
     stack.networks = networks(c)
+    foreach(check_known, keys(stack.networks), values(stack.networks))
     if c.randomness == "keyed"
         draws = Draws(c.seed)
         for (name, network) in stack.networks, (path, layer) in named_layers(network)
@@ -32,9 +33,6 @@ function initialise!(stack::FluxStack)
     stack.steps = 0
     return stack
 end
-
-"Layers of a Chain with their names."
-named_layers(network::Chain) = pairs(network.layers)
 
 function weight_draws!(c, draws, path, layer)
     kind = layer_kind(layer)
@@ -98,7 +96,7 @@ function call(run::Run, name, network, chain, x)
         taps = ignore_derivatives() do
             Taps(run, "$name/$network", layers, patterns, published_names(run.config, network))
         end
-        tapped(taps, keys(chain.layers), Tuple(chain.layers), layers ? tap(taps, :input, x) : x)
+        tapped(taps, "", chain, layers ? tap(taps, "input", x) : x)
     else
         chain(x)
     end
@@ -108,10 +106,10 @@ end
 
 "Keep the running statistics as a call in train mode left them."
 function keep_buffers!(run::Run, name, network, chain)
-    each_tensor(network, chain, buffer_fields) do path, layer, field, rule
+    each_tensor(network, chain, buffer_fields) do path, place, rule
         push!(run.order, "state/buffer/$path")
         captures(run, "state") || return nothing
-        keep!(run, "buffer/$name/$path", to_wire(rule, Array(getfield(chain.layers[layer], field))))
+        keep!(run, "buffer/$name/$path", to_wire(rule, Array(lying_at(chain, place))))
     end
 end
 
@@ -124,22 +122,37 @@ struct Taps
     names::NamedTuple
 end
 
-"A Chain applied layer by layer, keeping what is asked for."
-tapped(taps, ::Tuple{}, ::Tuple{}, x) = x
-function tapped(taps, names::Tuple, layers::Tuple, x)
-    layer, name = first(layers), first(names)
+"A network applied layer by layer, keeping what is asked for: of every Chain and branch what leaves its layers."
+tapped(taps, path, chain::Chain, x) = in_turn(taps, path, Tuple(keys(chain.layers)), Tuple(chain.layers), x)
+tapped(taps, path, skip::SkipConnection, x) = skip.connection(tapped(taps, path, skip.layers, x), x)
+tapped(taps, path, branches::Parallel, x) =
+    branches.connection(side_by_side(taps, path, Tuple(keys(branches.layers)), Tuple(branches.layers), x)...)
+
+function tapped(taps, path, layer, x)
     training = has_mode(layer) && in_train_mode(layer, x)
     y = layer(x)
     published = ignore_derivatives() do
-        published = get(taps.names, name, name)
-        taps.layers && has_mode(layer) && keep!(taps.run, "mode/$(taps.prefix).$name", fill(training))
-        if taps.patterns && published in kinks(taps.run.config)
+        published = string(get(taps.names, Symbol(path), path))
+        taps.layers && has_mode(layer) && keep!(taps.run, "mode/$(taps.prefix).$path", fill(training))
+        if taps.patterns && Symbol(published) in kinks(taps.run.config)
             keep!(taps.run, "pattern/$(taps.prefix).$published", Array(y .> 0))
         end
         published
     end
-    z = taps.layers ? tap(taps, published, y) : y
-    return tapped(taps, Base.tail(names), Base.tail(layers), z)
+    return taps.layers ? tap(taps, published, y) : y
+end
+
+below(path, name) = ignore_derivatives(() -> joined(path, string(name)))
+
+in_turn(taps, path, ::Tuple{}, ::Tuple{}, x) = x
+in_turn(taps, path, names::Tuple, layers::Tuple, x) = in_turn(
+    taps, path, Base.tail(names), Base.tail(layers), tapped(taps, below(path, first(names)), first(layers), x)
+)
+
+side_by_side(taps, path, ::Tuple{}, ::Tuple{}, x) = ()
+function side_by_side(taps, path, names::Tuple, layers::Tuple, x)
+    y = tapped(taps, below(path, first(names)), first(layers), x)
+    return (y, side_by_side(taps, path, Base.tail(names), Base.tail(layers), x)...)
 end
 
 "`value`, kept; inside a gradient the gradient with respect to it is kept too."
@@ -187,8 +200,8 @@ function update!(loss, run::Run, name)
     Flux.update!(optimiser, network, gradient)
     run.updated[network_name] = name
     if captures(run, "state", "sketches")
-        each_tensor(network_name, network, parameter_fields) do path, layer, field, rule
-            leaf = optimiser.layers[layer][field]
+        each_tensor(network_name, network, parameter_fields) do path, place, rule
+            leaf = lying_at(optimiser, place)
             keys = ["$group/$path" for group in (first.(slots(leaf.rule, leaf.state))..., "parameter")]
             append!(run.order, ["$kind/$key" for kind in ("updated/$name", "state") for key in keys])
         end

@@ -1,32 +1,11 @@
 # State and gradients of a stack under canonical names, as wire arrays (see pygan/state.py).
 
-layer_kind(::Dense) = "dense"
-layer_kind(::Conv) = "conv"
-layer_kind(::ConvTranspose) = "conv_transpose"
-layer_kind(::BatchNorm) = "batch_norm"
-layer_kind(::Any) = ""
-
-"Canonical tensor name => field, trained ones first by group."
-parameter_fields(::Any) = ()
-parameter_fields(l::Union{Dense,Conv,ConvTranspose}) =
-    l.bias isa AbstractArray ? ("weight" => :weight, "bias" => :bias) : ("weight" => :weight,)
-parameter_fields(::BatchNorm) = ("weight" => :γ, "bias" => :β)
-buffer_fields(::Any) = ()
-buffer_fields(::BatchNorm) = ("running_mean" => :μ, "running_var" => :σ²)
-
-"Calls `visit(path, layer_name, field, rule)` for each tensor of a network chosen by `fields`."
-function each_tensor(visit, name, network, fields)
-    for (layer_name, layer) in named_layers(network), (tensor, field) in fields(layer)
-        visit("$name.$layer_name.$tensor", layer_name, field, layout_rule("$(layer_kind(layer)).$tensor"))
-    end
-end
-
 "Parameters and moments of one network: what its updates move."
 function moved(name, network, optimiser)
     out = Dict{String,Any}()
-    each_tensor(name, network, parameter_fields) do path, layer, field, rule
-        leaf = optimiser.layers[layer][field]
-        out["parameter/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
+    each_tensor(name, network, parameter_fields) do path, place, rule
+        leaf = lying_at(optimiser, place)
+        out["parameter/$path"] = to_wire(rule, Array(lying_at(network, place)))
         merge!(out, Dict("$slot/$path" => to_wire(rule, Array(value)) for (slot, value) in slots(leaf.rule, leaf.state)))
     end
     return out
@@ -40,8 +19,8 @@ function state(stack::FluxStack)
         merge!(out, moved(name, network, optimiser))
         powers = network_powers(name, network, optimiser)
         isnothing(powers) || (out["beta_power/$name"] = powers)
-        each_tensor(name, network, buffer_fields) do path, layer, field, rule
-            out["buffer/$path"] = to_wire(rule, Array(getfield(network.layers[layer], field)))
+        each_tensor(name, network, buffer_fields) do path, place, rule
+            out["buffer/$path"] = to_wire(rule, Array(lying_at(network, place)))
         end
     end
     return out
@@ -50,8 +29,8 @@ end
 "Products of the betas that a network's next update will use; nothing where its rule has none."
 function network_powers(name, network, optimiser)
     found = nothing
-    each_tensor(name, network, parameter_fields) do path, layer, field, rule
-        leaf = optimiser.layers[layer][field]
+    each_tensor(name, network, parameter_fields) do path, place, rule
+        leaf = lying_at(optimiser, place)
         found = beta_powers(leaf.rule, leaf.state)
     end
     return found
@@ -69,15 +48,15 @@ function load_state!(stack::FluxStack, given::AbstractDict)
     end
     isempty(faults) || error("state does not fit: " * join(sort!(faults), "; "))
     for (name, network) in stack.networks
-        leaves = stack.optimisers[name].layers
-        each_tensor(name, network, parameter_fields) do path, layer, field, rule
-            copyto!(getfield(network.layers[layer], field), to_flux(rule, given["parameter/$path"]))
-            leaf = leaves[layer][field]
+        leaves = stack.optimisers[name]
+        each_tensor(name, network, parameter_fields) do path, place, rule
+            copyto!(lying_at(network, place), to_flux(rule, given["parameter/$path"]))
+            leaf = lying_at(leaves, place)
             stored(slot) = to_flux(rule, given["$slot/$path"])
             leaf.state = restored(leaf.rule, leaf.state, stored, get(given, "beta_power/$name", nothing))
         end
-        each_tensor(name, network, buffer_fields) do path, layer, field, rule
-            copyto!(getfield(network.layers[layer], field), to_flux(rule, given["buffer/$path"]))
+        each_tensor(name, network, buffer_fields) do path, place, rule
+            copyto!(lying_at(network, place), to_flux(rule, given["buffer/$path"]))
         end
     end
     stack.steps = only(given["step"])
@@ -87,9 +66,8 @@ end
 "Gradients of one update of a network as wire arrays; a parameter without one is left out."
 function gradient_arrays(update, name, network, gradient)
     out = Pair{String,Any}[]
-    each_tensor(name, network, parameter_fields) do path, layer, field, rule
-        part = gradient.layers[layer]
-        value = isnothing(part) ? nothing : getproperty(part, field)
+    each_tensor(name, network, parameter_fields) do path, place, rule
+        value = lying_at(gradient, place)
         isnothing(value) || push!(out, "gradient/$update/$path" => to_wire(rule, Array(value)))
     end
     return out
@@ -99,7 +77,7 @@ end
 function layout_rules(stack::FluxStack)
     out = Dict{String,String}()
     for (name, network) in stack.networks, fields in (parameter_fields, buffer_fields)
-        each_tensor((path, _, _, rule) -> (out[path] = rule.name), name, network, fields)
+        each_tensor((path, _, rule) -> (out[path] = rule.name), name, network, fields)
     end
     return out
 end

@@ -154,16 +154,39 @@ function answer(worker, ::Val{:draw}, message, arrays)
     return NOTHING, Dict("draw" => Array(value))
 end
 
-"Wire to Flux to a real layer and back, for the one-hot proofs: weight and x in, the layer's output out."
+"Wire to Flux to a real layer and back, for the one-hot proofs: tensors and x in, the layer's output and tensors out."
 function answer(worker, ::Val{:apply_layer}, message, arrays)
-    kind, stride, pad = message["kind"], message["stride"], message["pad"]
-    weight = to_flux(layout_rule("$kind.weight"), arrays["weight"])
-    layer = if kind == "dense"
-        Dense(weight, false)
-    else
-        (kind == "conv" ? Conv : ConvTranspose)(weight, false, identity; stride, pad)
+    kind = message["kind"]
+    rules = Dict(name => layout_rule("$kind.$name") for name in keys(arrays) if name != "x")
+    tensors = Dict(name => to_flux(rule, arrays[name]) for (name, rule) in rules)
+    y = real_layer(Val(Symbol(kind)), tensors, message)(arrays["x"])
+    back = Dict("round_trip/$name" => to_wire(rule, tensors[name]) for (name, rule) in rules)
+    return NOTHING, Dict("y" => y, back...)
+end
+
+sides(pad) = pad == "same" ? SamePad() : pad isa AbstractVector ? Tuple(Int.(pad)) : pad
+real_layer(::Val{:dense}, t, _) = Dense(t["weight"], false)
+real_layer(::Val{:conv}, t, m) = Conv(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
+real_layer(::Val{:conv_transpose}, t, m) =
+    ConvTranspose(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
+function real_layer(::Union{Val{:layer_norm},Val{:layer_norm_2d},Val{:layer_norm_3d}}, t, _)
+    layer = Flux.f64(LayerNorm(size(t["weight"])))
+    return filled(layer, t)
+end
+real_layer(::Val{:group_norm}, t, m) = filled(Flux.f64(GroupNorm(length(t["weight"]), m["groups"])), t)
+real_layer(::Val{:mean_pool}, _, m) = MeanPool((m["size"], m["size"]); stride=m["stride"], pad=m["pad"])
+real_layer(::Val{:upsample}, _, m) = Upsample(:nearest; scale=m["scale"])
+real_layer(::Val{:pad}, _, m) = x -> NNlib.pad_zeros(x, sides(m["pad"]); dims=(1, 2))
+real_layer(::Val{:gelu}, _, _) = x -> gelu.(x)
+real_layer(::Val{:sigmoid}, _, _) = x -> sigmoid.(x)
+real_layer(::Val{:softplus}, _, _) = x -> softplus.(x)
+
+"A layer with such tensors by canonical name."
+function filled(layer, tensors)
+    for (name, place) in parameter_fields(layer)
+        copyto!(lying_at(layer, place), tensors[name])
     end
-    return NOTHING, Dict("y" => layer(arrays["x"]), "round_trip" => to_wire(layout_rule("$kind.weight"), weight))
+    return layer
 end
 
 "The bridge's cost alone: arrays in, one number back."

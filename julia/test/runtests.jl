@@ -1,6 +1,7 @@
 # Claims about the Julia package alone; what concerns both languages is in parity_tests.
 
 using PyganFlux, Test
+using PyganFlux: Flux
 using PyganFlux: Draws, FluxStack, FluxTutorial, keep, layout_table, normal, permutation, philox, pixels, state, step!
 using PyganFlux: draw_words, png_bytes, picture_grid, safetensors_bytes, stream_id, to_flux, to_wire, uniform, sketch
 using PyganFlux: sha256
@@ -38,6 +39,23 @@ end
         array = reshape(collect(1.0:prod(2:(1 + length(rule.flux)))), ntuple(i -> i + 1, length(rule.flux)))
         @test to_flux(rule, to_wire(rule, array)) == array
     end
+end
+
+@testset "layers of branches have nested paths, and unknown parameters are refused" begin
+    network = Flux.Chain(;
+        first=Flux.Dense(3 => 3),
+        way=Flux.SkipConnection(Flux.Chain(; inner=Flux.Dense(3 => 3), norm=Flux.LayerNorm(3)), +),
+        both=Flux.Parallel(vcat; left=Flux.Dense(3 => 2), right=identity),
+    )
+    paths = ["first", "way.inner", "way.norm", "both.left", "both.right"]
+    @test first.(PyganFlux.named_layers(network)) == paths
+    tensors = Dict{String,Any}()
+    PyganFlux.each_tensor((path, place, rule) -> (tensors[path] = PyganFlux.lying_at(network, place)), "n", network, PyganFlux.parameter_fields)
+    @test tensors["n.way.norm.weight"] === network.layers.way.layers.layers.norm.diag.scale
+    @test length(tensors) == 8
+    @test isnothing(PyganFlux.check_known("n", network))
+    strange = Flux.Chain(; way=Flux.SkipConnection(Flux.Chain(; scale=Flux.Scale(3)), +))
+    @test_throws r"n\.way\.scale.*pygan does not know the parameters of a Scale" PyganFlux.check_known("n", strange)
 end
 
 @testset "one step moves what it should ($semantics, $dtype)" for semantics in ("fixed", "as_printed"), dtype in ("float32", "float64")

@@ -47,7 +47,7 @@ def claim_of(key: str, trained: Collection[str] = (), of: str = "") -> tuple[int
     if kind in ("pattern", "mode"):
         return 7, FLIPS if kind == "pattern" else "train or eval mode at every detailed step"
     if kind == "activation":
-        mode = "train" if name.rpartition(".")[0] in trained else "eval"
+        mode = "train" if name.partition(".")[0] in trained else "eval"
         return 3, f"outputs of every layer{tail}" if of else f"outputs of every layer in {mode} mode"
     if kind in ("logits", "loss"):
         return 4, f"{'logits' if kind == 'logits' else 'losses'}{tail}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ class Gatherer:
     ) -> Cause:
         """The cause where ``culprit`` is a loss's gradient at the logits; else ``UNKNOWN``."""
         tap = culprit.key.partition("/")[2]
-        last = self._taps(tap.rpartition(".")[0])[-1:]
+        last = self._taps(tap.partition(".")[0])[-1:]
         return self.cause_of(culprit, candidate_follows, name_cause) if last == [tap] else UNKNOWN
 
     def cause_of(self, culprit: Difference, candidate_follows: bool, name_cause: Callable[[Evidence], Cause]) -> Cause:
@@ -94,8 +93,26 @@ class Gatherer:
         keys = [key.partition("/")[2] for key in self._order if key.startswith(f"activation/{call}.")]
         return [key for key in keys if key in self._lead.activation]
 
+    def _start(self, end: str) -> str:
+        """The tap of both records that ``end`` was computed from: where layers alone lie between, the one that they
+        start at, in a branch too; else the tap before it in order; empty for a call's first."""
+        source = self._forced.sources.get(end, "")
+        while source and source not in self._lead.activation:  # the other run has fused this layer with the next
+            source = self._forced.sources.get(source, "")
+        taps = self._taps(end.partition(".")[0])
+        return source if source in taps else "" if taps.index(end) == 0 else taps[taps.index(end) - 1]
+
+    def _pairs(self, call: str) -> list[tuple[str, str]]:
+        """Each tap of a call but the first, with the one that it was computed from."""
+        return [(self._start(end), end) for end in self._taps(call)[1:]]
+
     def _segment(self, call: str, start: str, end: str) -> Layers:
         """The layers applied between two taps of a call, the last one included."""
+        way = [end]
+        while way[-1] and way[-1] != start:
+            way.append(self._forced.sources.get(way[-1], ""))
+        if way[-1] == start:
+            return [(_path(tap), self._layers[_path(tap)]) for tap in way[-2::-1]]
         network = call.partition("/")[2]
         paths = [path for path in self._layers if path.startswith(f"{network}.")]
         first = paths.index(_path(start)) + 1 if not start.endswith(".input") else 0
@@ -154,21 +171,20 @@ class Gatherer:
         return any(key.startswith(f"activation_gradient/{call}.") for key in self._order)
 
     def _forward(self, tap: str, both: Any) -> ForwardEvidence | None:
-        call = tap.rpartition(".")[0]
+        call = tap.partition(".")[0]
         taps = self._taps(call)
-        place = taps.index(tap)
-        return (
-            ForwardEvidence(*both, **self._pieces(call, taps[place - 1], tap, f"activation/{tap}")) if place else None
-        )
+        start = self._start(tap) if tap in taps else ""
+        return ForwardEvidence(*both, **self._pieces(call, start, tap, f"activation/{tap}")) if start else None
 
     def _backward(self, tap: str, both: Any) -> Evidence | None:
         """The gradient at a tap was made by what comes after it in the call, or by the loss."""
-        call = tap.rpartition(".")[0]
+        call = tap.partition(".")[0]
         taps = self._taps(call)
         place = taps.index(tap)
-        if place + 1 == len(taps):
+        users = [end for start, end in self._pairs(call) if start == tap]
+        if place + 1 == len(taps) and not users:
             return LossEvidence(*both, logits=self._logits_before(f"activation_gradient/{tap}", call.partition("/")[0]))
-        after = taps[place + 1]
+        after = users[0] if users else taps[place + 1]
         given = self._lead.activation_gradient.get(after)
         if given is None:
             return None
@@ -184,12 +200,12 @@ class Gatherer:
         starts = [i for i, one in enumerate(earlier) if one.startswith("loss/")]
         since = earlier[starts[-1] :] if starts else earlier
         calls = sorted(
-            {one.split("/", 1)[1].rpartition(".")[0] for one in since if one.startswith("activation_gradient/")}
+            {one.split("/", 1)[1].partition(".")[0] for one in since if one.startswith("activation_gradient/")}
         )
         own_calls = [one for one in calls if one.endswith(f"/{network}")]
         found = None
         for call in own_calls:
-            for start, end in pairwise(self._taps(call)):
+            for start, end in self._pairs(call):
                 paths = [name for name, _ in self._segment(call, start, end)]
                 if layer in paths and end in self._lead.activation_gradient:
                     found = (call, start, end)
@@ -246,7 +262,7 @@ class Gatherer:
         if name in moves and moves.index(name):
             before = self._lead.buffer.get(f"{moves[moves.index(name) - 1]}/{path}", before)
         call = f"{name}/{network}"
-        for start, end in pairwise(self._taps(call)):
+        for start, end in self._pairs(call):
             layers = self._segment(call, start, end)
             if layers and layers[0][0] == layer:
                 x = self._lead.activation[start]

@@ -17,13 +17,21 @@ from pygan.parity.sides import Live, Pair, Recorded, Side, Together
 from pygan.parity.structure import TensorCheck, compare_calls, compare_counts, compare_modes, compare_rules
 from pygan.parity.verdicts import AGREE, DIFFERS, NOT_RUN
 from pygan.records import StepRecord
-from pygan.stacks import Stack
+from pygan.stacks import LayerSpec, Stack
 from pygan.stacks.choose import make_stack
 
 NATIVE_STEPS = 4
 LAWS_TESTED = "Kolmogorov-Smirnov tests and moments; one false alarm in a million"
 ACTIVATIONS = ("relu", "leakyrelu", "tanh", "sigmoid", "elu", "gelu", "softplus", "silu")
 """Kinds of layers that a stack may fuse with the layer before them."""
+PADDING = "zeropad2d"
+"""A layer that pads or crops, which a stack may do inside the convolution beside it."""
+
+
+def pads_itself(spec: LayerSpec) -> bool:
+    """Is this a convolution with padding of its own?"""
+    padding = spec.numbers.get("padding", 0) if spec.kind in ("conv", "conv_transpose") else 0
+    return padding not in (0, (0, 0), "valid")
 
 
 def _row(level: int, claim: str, checks: Sequence[Any], reason: str = "", missing: str = "nothing to compare") -> Row:
@@ -114,8 +122,10 @@ def structure_rows(together: Together, pair: Pair | None) -> list[Row]:
     if pair is None or not (pair.candidate.mode and pair.reference.mode):
         told = "no record of both sides says which layers ran in which mode"
         return [*rows, Row(1, "calls, layers and modes", NOT_RUN, reason=told)]
-    functions = [path for path, spec in follower.stack.layers().items() if spec.kind in ACTIVATIONS]
-    calls = compare_calls(pair.candidate, pair.reference, functions)
+    layers = follower.stack.layers()
+    functions = [path for path, spec in layers.items() if spec.kind in ACTIVATIONS]
+    paddings = {path for path, spec in layers.items() if spec.kind == PADDING or pads_itself(spec)}
+    calls = compare_calls(pair.candidate, pair.reference, functions, paddings)
     modes = compare_modes(pair.candidate, pair.reference, follower.stack.rules())
     trained = sum(bool(mode) for mode in pair.reference.mode.values())
     told = f"{trained} of {len(modes)} layers at calls run in train mode"

@@ -146,7 +146,7 @@ def _span(key: str, forced: StepRecord, lead: StepRecord) -> str:
     kind, _, tap = key.partition("/")
     if kind == "logits" and not lead.activation:
         earlier = forced.order[: list(forced.order).index(key)]
-        calls = dict.fromkeys(one.split("/", 1)[1].rpartition(".")[0] for one in earlier if one[:11] == "activation/")
+        calls = dict.fromkeys(one.split("/", 1)[1].partition(".")[0] for one in earlier if one[:11] == "activation/")
         known = {one.partition("/")[2] for one in earlier if one.startswith("logits/")}  # and found equal
         made = ", ".join(one for one in calls if one.partition("/")[0] not in known)
         return f"somewhere in the calls {made}, whose layers were not recorded at this step"

@@ -114,7 +114,7 @@ def _rounding(pair: Pair, sides: Sides, config: Any, dataset: Dataset) -> list[R
 
 
 def _first_step(pair: Pair, float64: bool) -> list[Row]:
-    trained = {key.rpartition(".")[0] for key in pair.reference.activation_gradient}
+    trained = {key.partition(".")[0] for key in pair.reference.activation_gradient}
     judged: list[Judged] = [*batch_difference(pair), *judge_float64(pair)]
     return _tallied(
         pair.step,

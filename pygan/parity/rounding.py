@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,15 @@ ELEMENTWISE = 4.0
 """Roundings counted for an elementwise function: some four of them, or a library's tanh good to two units."""
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-MOVES = (nn.Flatten, nn.Unflatten, nn.Identity)
-"""Layers that only move their input."""
+MOVES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.ConstantPad2d)
+"""Layers that only move their input, or put constants around it."""
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Independent parts ``(basis, shape)``: a part is ``basis`` times standard normals of ``shape``, broadcast."""
+    """Independent parts ``(basis, shape)``: a part is ``basis`` times standard normals of ``shape``, broadcast. A basis
+    may have axes of its own, such as groups of channels; with as many numbers as a sample it is read in their order."""
 
     parts: tuple[tuple[Tensor, tuple[int, ...]], ...] = ()
 
@@ -37,7 +40,8 @@ class Noise:
         """One sample, in the shape of ``like``."""
         made = torch.zeros_like(like)
         for basis, shape in self.parts:
-            made += basis * torch.randn(shape, generator=generator, dtype=like.dtype)
+            drawn = basis * torch.randn(shape, generator=generator, dtype=like.dtype)
+            made += drawn.reshape(made.shape) if drawn.numel() == made.numel() else drawn
         return made
 
     def square(self, like: Tensor) -> float:
@@ -66,10 +70,15 @@ def forward_noise(layer: nn.Module, x: Tensor, y: Tensor) -> LayerNoise:
     if isinstance(layer, PRODUCTS):
         squares, counts = _product(layer, x.square(), 2), _product(layer, torch.ones_like(x[:1]), 0)
         return LayerNoise(plain(_of_sum(squares, counts, y)))
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+    if isinstance(layer, NORMS):
         return _norm_forward(layer, x, y)
-    if isinstance(layer, MOVES):
+    if isinstance(layer, MOVES) or _repeats(layer):
         return LayerNoise()
+    if isinstance(layer, nn.AvgPool2d):  # a sum of as many terms as the window has, each divided by their number
+        count = _window(layer)
+        return LayerNoise(plain(_of_sum(layer.forward(x.square()) / count, count, y)))
+    if isinstance(layer, nn.GELU):  # 1 + tanh and 1 + erf cancel: what is left of half the input has the noise of a 1
+        return LayerNoise(plain(ELEMENTWISE * UNIT * (y.abs() + x.abs() / 2)))
     if y.shape == x.shape and not list(layer.parameters()):
         return LayerNoise(plain(ELEMENTWISE * UNIT * y.abs()))
     return LayerNoise(plain(UNIT * x[0].numel() ** 0.5 * (y.abs() + y.square().mean().sqrt())))
@@ -80,8 +89,14 @@ def backward_noise(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNois
     that of its input where this does not depend on it."""
     if isinstance(layer, PRODUCTS):
         _product_backward(layer, x, gradient, own)
-    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+    elif isinstance(layer, NORMS):
         _norm_backward(layer, x, gradient, own)
+    elif _repeats(layer):  # each pixel gets the sum of its copies' gradients
+        squares, total = _vjp(layer, x, gradient.square()), _vjp(layer, x, gradient)
+        own.input_gradient = plain(_of_sum(squares, gradient.numel() / x.numel(), total))
+    elif isinstance(layer, nn.AvgPool2d):  # each pixel is divided in every window that it lies in, and these are added
+        share = _vjp(layer, x, gradient.abs())
+        own.input_gradient = plain(ELEMENTWISE * UNIT * share)
     else:
         for name, parameter in layer.named_parameters():
             own.parameters[name] = torch.full_like(
@@ -97,6 +112,25 @@ def elementwise_backward(layer: nn.Module, gradient: Tensor, input_gradient: Ten
         return plain(ELEMENTWISE * UNIT * torch.maximum(gradient.abs(), input_gradient.abs()))
     many = UNIT * input_gradient[0].numel() ** 0.5
     return plain(many * (input_gradient.abs() + input_gradient.square().mean().sqrt()))
+
+
+def _repeats(layer: nn.Module) -> bool:
+    """Does the layer give every pixel several times, unchanged?"""
+    return isinstance(layer, nn.Upsample) and layer.mode in ("nearest", "nearest-exact")
+
+
+def _window(layer: nn.AvgPool2d) -> float:
+    """How many pixels a window of the pooling has."""
+    size = layer.kernel_size
+    return float(size**2 if isinstance(size, int) else math.prod(size))
+
+
+def _vjp(layer: nn.Module, x: Tensor, gradient: Tensor) -> Tensor:
+    """What ``gradient`` of the output becomes at the input of a layer without parameters."""
+    enters = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (found,) = torch.autograd.grad(layer.forward(enters), enters, gradient)
+    return found
 
 
 def _of_sum(squares: Tensor, counts: Tensor | float, total: Tensor) -> Tensor:
@@ -155,47 +189,83 @@ def _channels_at(y: Tensor) -> int:
     return y.dim() - 1 if y.dim() < 3 else 1
 
 
-# --- BatchNorm -------------------------------------------------------------------------------------------------
+# --- BatchNorm, LayerNorm, GroupNorm ---------------------------------------------------------------------------
 
 
-def _by_channel(x: Tensor) -> tuple[list[int], tuple[int, ...], float]:
-    """The axes that a statistic runs over, its shape for broadcasting, and how many values it is made of."""
-    axes = [axis for axis in range(x.dim()) if axis != 1]
-    shape = tuple(size if axis == 1 else 1 for axis, size in enumerate(x.shape))
-    return axes, shape, x.numel() / x.shape[1]
+@dataclass(frozen=True)
+class _Rows:
+    """How a normalising layer sees its input: viewed as ``shape``, its statistics run over the axes ``over``, and a
+    parameter's gradient is a sum over the axes ``along``."""
+
+    shape: tuple[int, ...]
+    over: tuple[int, ...]
+    along: tuple[int, ...]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over the axes of the statistics."""
+        return x.mean(self.over, keepdim=True)
+
+    @property
+    def count(self) -> float:
+        """Values that a statistic is made of."""
+        return float(math.prod(self.shape[axis] for axis in self.over))
+
+    def parameter(self, given: Any, like: Tensor) -> Tensor:
+        """A parameter or running statistic, to broadcast over the rows; ones for one that is not there."""
+        shape = [1 if axis in self.along else size for axis, size in enumerate(self.shape)]
+        return like.new_ones(shape) if given is None else given.detach().view(shape)
+
+    def to_parameter(self, of_elements: Tensor) -> Tensor:
+        """Noise of the sum over ``along`` of what each statistic leaves in its elements: those of one statistic are all
+        off together, those of another independently; squared."""
+        together = tuple(axis for axis in self.along if axis in self.over)
+        apart = tuple(axis for axis in self.along if axis not in self.over)
+        sums = of_elements.sum(together, keepdim=True) if together else of_elements
+        return (sums.square().sum(apart, keepdim=True) if apart else sums.square()).flatten()
 
 
-def _statistics(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, 1 / sqrt(var + eps) and gamma, each to broadcast over ``x``."""
-    axes, shape, _ = _by_channel(x)
-    mean = x.mean(axes, keepdim=True)
-    var = x.var(axes, unbiased=False, keepdim=True)
-    if not _by_batch(layer):
-        mean, var = layer.running_mean.view(shape), layer.running_var.view(shape)  # type: ignore[operator]
-    gamma = torch.ones_like(mean) if layer.weight is None else layer.weight.detach().view(shape)  # type: ignore[operator]
-    inverse = (var + layer.eps).rsqrt()  # type: ignore[operator]
-    return mean, inverse, gamma
+def _rows(layer: nn.Module, x: Tensor) -> _Rows:
+    if isinstance(layer, nn.LayerNorm):
+        inner = math.prod(layer.normalized_shape)
+        return _Rows((x.numel() // inner, inner), (1,), (0,))
+    if isinstance(layer, nn.GroupNorm):
+        of_group = x.shape[1] // layer.num_groups
+        return _Rows((len(x), layer.num_groups, of_group, math.prod(x.shape[2:])), (2, 3), (0, 3))
+    return _Rows((len(x), x.shape[1], math.prod(x.shape[2:])), (0, 2), (0, 2))
 
 
 def _by_batch(layer: nn.Module) -> bool:
-    return layer.training or layer.running_mean is None
+    """Are the statistics those of the input?"""
+    return layer.training or getattr(layer, "running_mean", None) is None
 
 
-def _mean_noise(x: Tensor, axes: list[int], count: float) -> Tensor:
-    """Noise of the mean of ``x`` over ``axes``."""
-    return UNIT * (x.square().mean(axes, keepdim=True) + count * x.mean(axes, keepdim=True).square()).sqrt()
+def _statistics(layer: nn.Module, rows: _Rows, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, 1 / sqrt(var + eps) and gamma, each to broadcast over ``x`` viewed as rows."""
+    mean, var = rows.mean(x), x.var(rows.over, unbiased=False, keepdim=True)
+    if not _by_batch(layer):
+        mean, var = (rows.parameter(one, x) for one in (layer.running_mean, layer.running_var))
+    inverse = (var + layer.eps).rsqrt()  # type: ignore[operator]
+    return mean, inverse, rows.parameter(layer.weight, x)
+
+
+def _mean_noise(rows: _Rows, x: Tensor) -> Tensor:
+    """Noise of the mean of ``x`` over the axes of the statistics."""
+    return UNIT * (rows.mean(x.square()) + rows.count * rows.mean(x).square()).sqrt()
 
 
 def _norm_forward(layer: nn.Module, x: Tensor, y: Tensor) -> LayerNoise:
-    axes, shape, count = _by_channel(x)
-    mean, inverse, gamma = _statistics(layer, x)
+    rows = _rows(layer, x)
+    x, y = x.reshape(rows.shape), y.reshape(rows.shape)
+    mean, inverse, gamma = _statistics(layer, rows, x)
     scaled = gamma * inverse
     elements = plain(ELEMENTWISE * UNIT * (y.abs() + (scaled * mean).abs() + (scaled * x).abs()))
     if not _by_batch(layer):
         return LayerNoise(elements)
-    of_mean, many = _mean_noise(x, axes, count), UNIT * count**0.5
-    made = LayerNoise(Noise((*elements.parts, (scaled * of_mean, shape), (many * scaled * (x - mean), shape))))
-    momentum = layer.momentum if isinstance(layer.momentum, float) else 1.0
+    of_mean, many, shape = _mean_noise(rows, x), UNIT * rows.count**0.5, tuple(mean.shape)
+    common = (scaled * of_mean).expand(rows.shape), (many * scaled * (x - mean))
+    made = LayerNoise(Noise((*elements.parts, *((basis, shape) for basis in common))))
+    momentum = getattr(layer, "momentum", None)
+    momentum = momentum if isinstance(momentum, float) else 1.0
     for name, moved in (("running_mean", of_mean), ("running_var", many / inverse.square())):
         if isinstance(statistic := getattr(layer, name, None), Tensor):
             made.buffers[name] = momentum * moved.view(-1) + ELEMENTWISE * UNIT * statistic.abs()
@@ -203,28 +273,34 @@ def _norm_forward(layer: nn.Module, x: Tensor, y: Tensor) -> LayerNoise:
 
 
 def _norm_backward(layer: nn.Module, x: Tensor, gradient: Tensor, own: LayerNoise) -> None:
-    axes, shape, count = _by_channel(x)
-    mean, inverse, gamma = _statistics(layer, x)
+    rows = _rows(layer, x)
+    x, gradient = x.reshape(rows.shape), gradient.reshape(rows.shape)
+    mean, inverse, gamma = _statistics(layer, rows, x)
     normed, scaled = (x - mean) * inverse, gamma * inverse
-    along = gradient.mean(axes, keepdim=True), (gradient * normed).mean(axes, keepdim=True)
+    weighted = gradient * gamma  # what the statistics see of it: gamma may differ within a group
+    along = rows.mean(weighted), rows.mean(weighted * normed)
     size = scaled.abs() * gradient.abs()
     if _by_batch(layer):
-        size = size + scaled.abs() * (along[0].abs() + (normed * along[1]).abs())
+        size = size + inverse * (along[0].abs() + (normed * along[1]).abs())
     elements = plain(ELEMENTWISE * UNIT * size)
     own.input_gradient = elements
-    shift = _mean_noise(x, axes, count) * inverse
+    shift = _mean_noise(rows, x) * inverse
     if _by_batch(layer):
-        of_mean = _mean_noise(gradient, axes, count) + shift * along[1].abs()
-        of_product = _mean_noise(gradient * normed, axes, count) + shift * along[0].abs()
-        whole = scaled * (gradient - along[0] - normed * along[1])
-        common = (scaled * of_mean, shape), (scaled * normed * of_product, shape), (UNIT * count**0.5 * whole, shape)
-        own.input_gradient = Noise((*elements.parts, *common))
-    if layer.weight is None:
+        of_mean = _mean_noise(rows, weighted) + shift * along[1].abs()
+        of_product = _mean_noise(rows, weighted * normed) + shift * along[0].abs()
+        whole = inverse * (weighted - along[0] - normed * along[1])
+        common = (inverse * of_mean).expand(rows.shape), inverse * normed * of_product, UNIT * rows.count**0.5 * whole
+        own.input_gradient = Noise((*elements.parts, *((basis, tuple(mean.shape)) for basis in common)))
+    if not isinstance(layer.weight, Tensor):
         return
-    total, product = gradient.sum(axes), (gradient * normed).sum(axes)
-    own.parameters["bias"] = _of_sum(gradient.square().sum(axes), count, total).square()
-    of_product = _of_sum((gradient * normed).square().sum(axes), count, product)
-    own.parameters["weight"] = of_product.square() + (shift.view(-1) * total).square()
+    terms = float(math.prod(rows.shape[axis] for axis in rows.along))
+    shape = layer.weight.shape
+    for name, one in (("bias", gradient), ("weight", gradient * normed)):
+        if isinstance(getattr(layer, name, None), Tensor):
+            total = one.sum(rows.along)
+            own.parameters[name] = _of_sum(one.square().sum(rows.along), terms, total).square().view(shape)
+    by_mean = rows.to_parameter(gradient * shift)
+    own.parameters["weight"] = own.parameters["weight"] + by_mean.view(shape)
 
 
 def update_levels(

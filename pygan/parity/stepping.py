@@ -156,7 +156,7 @@ class Stepping:
         return bool(len(self._together.follower.schedule.indices(pair.step)) < self._batch)
 
     def _tally(self, pair: Pair, judged: list[Judged], of: str = "", every: bool = True) -> None:
-        trained = {key.rpartition(".")[0] for key in pair.reference.activation_gradient}
+        trained = {key.partition(".")[0] for key in pair.reference.activation_gradient}
         partial = self._is_partial(pair) and every
         for one in judged:
             for level, claim in claims_of(one.key, trained, of, partial, every):

@@ -6,7 +6,7 @@ stacks say of themselves, and calls, layers and modes over the ``order`` of two 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,13 +183,18 @@ def layer_order(record: StepRecord) -> dict[str, tuple[str, ...]]:
 
 
 def compare_calls(
-    candidate: StepRecord, reference: StepRecord, activations: Collection[str] | None = None
+    candidate: StepRecord,
+    reference: StepRecord,
+    activations: Collection[str] | None = None,
+    paddings: Set[str] = frozenset(),
 ) -> list[CallCheck]:
     """Every call of one run must exist in the other, in the same place, through the same layers in the same order.
 
     A layer that only one run has is admitted where the layer after it is an activation function that both have: the
     other run has fused the two, and its tap is that of the activation. ``activations`` are the paths
-    ``network.layer`` of such functions (from ``TorchStack.layers()``); without them any layer will do.
+    ``network.layer`` of such functions (from ``TorchStack.layers()``); without them any layer will do. So it is with
+    padding: ``paddings`` are layers that pad (or crop), and convolutions that pad by themselves; a layer of one run
+    alone that is one of the former or stands before one of the latter is part of that convolution in the other run.
     """
     mine, theirs = layer_order(candidate), layer_order(reference)
     if not mine or not theirs:
@@ -200,7 +205,7 @@ def compare_calls(
         if call not in mine or call not in theirs:
             checks.append(CallCheck(call, fault=f"missing in the {'candidate' if call not in mine else 'reference'}"))
         else:
-            checks.append(_compare_call(call, mine[call], theirs[call], activations))
+            checks.append(_compare_call(call, mine[call], theirs[call], activations, paddings))
     order = [[call for call in side if call in mine and call in theirs] for side in (mine, theirs)]
     if order[0] != order[1]:
         checks.append(CallCheck("step", fault=f"calls {', '.join(order[0])} against {', '.join(order[1])}"))
@@ -208,7 +213,11 @@ def compare_calls(
 
 
 def _compare_call(
-    call: str, mine: Sequence[str], theirs: Sequence[str], activations: Collection[str] | None
+    call: str,
+    mine: Sequence[str],
+    theirs: Sequence[str],
+    activations: Collection[str] | None,
+    paddings: Set[str],
 ) -> CallCheck:
     common = [layer for layer in theirs if layer in mine]
     ours = [layer for layer in mine if layer in theirs]
@@ -219,8 +228,10 @@ def _compare_call(
         lone.append(tuple(layer for layer in side if layer not in other))
         for layer in lone[-1]:
             after = next(iter(side[side.index(layer) + 1 :]), "")
-            path = f"{call.partition('/')[2]}.{after}"
-            if after not in other or (activations is not None and path not in activations):
+            network = call.partition("/")[2]
+            padding = not paddings.isdisjoint((f"{network}.{layer}", f"{network}.{after}"))
+            fused = activations is None or f"{network}.{after}" in activations
+            if after not in other or not (fused or padding):
                 return CallCheck(call, fault=f"{layer} is missing in the {lacking} and is fused with nothing there")
     return CallCheck(call, tuple(common), lone[0], lone[1])
 

@@ -16,6 +16,7 @@ from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError
 from pygan.files import sha256
+from pygan.layouts import table
 from pygan.pictures.grid import grid
 from pygan.recipes import torch_recipe
 from pygan.records import KINDS, StepRecord
@@ -32,7 +33,15 @@ _RULE_OF_LAYER: dict[type[nn.Module], str] = {
     nn.ConvTranspose2d: "conv_transpose",
     nn.BatchNorm1d: "batch_norm",
     nn.BatchNorm2d: "batch_norm",
+    nn.LayerNorm: "layer_norm",
+    nn.GroupNorm: "group_norm",
 }
+_KIND_OF_LAYER: dict[type[nn.Module], str] = {
+    nn.Dropout: "dropout",
+    nn.Upsample: "upsample",
+    nn.ConstantPad2d: "zeropad2d",
+}
+"""Kinds of layers without parameters that are not told by their class's name alone: it has sub-classes."""
 
 
 class TorchStack:
@@ -58,6 +67,8 @@ class TorchStack:
     def initialise(self) -> None:
         torch.set_num_threads(self._threads)
         self.networks = self._recipe.build(self.config)
+        for name, network in self.networks.items():
+            check_known(name, network)
         if self.config.randomness == "native":
             torch.manual_seed(self.config.seed)
         self._recipe.initialise(self.networks, self.config, self._draws(Draws(self.config.seed)))
@@ -118,10 +129,10 @@ class TorchStack:
 
     def rules(self) -> dict[str, str]:
         return {
-            f"{name}.{path}.{tensor}": f"{rule}.{tensor}"
+            f"{name}.{path}.{tensor}": f"{row}.{tensor}"
             for name, network in self.networks.items()
             for path, layer in network.named_modules()
-            if (rule := _rule(layer))
+            if (row := _row(layer))
             for tensor in ("weight", "bias", "running_mean", "running_var")
             if getattr(layer, tensor, None) is not None
         }
@@ -236,15 +247,40 @@ class TorchDraws(Draws):
         return to_numpy(torch.randperm(count))
 
 
-def _rule(layer: nn.Module) -> str:
-    """The kind of ``layer`` in the layout table; empty for one without parameters."""
-    return next((rule for kind, rule in _RULE_OF_LAYER.items() if isinstance(layer, kind)), "")
+def _kind(layer: nn.Module, kinds: Mapping[type[nn.Module], str]) -> str:
+    return next((name for kind, name in kinds.items() if isinstance(layer, kind)), "")
 
 
-_NUMBERS = ("eps", "momentum", "negative_slope", "p", "scale", "stride", "padding")
+def _row(layer: nn.Module) -> str:
+    """The rows of ``layer`` in the layout table; empty for one without parameters. A LayerNorm over several axes has
+    rows of its own."""
+    axes = len(layer.normalized_shape) if isinstance(layer, nn.LayerNorm) else 1
+    return _kind(layer, _RULE_OF_LAYER) + (f"_{axes}d" if axes > 1 else "")
+
+
+def check_known(name: str, network: nn.Module) -> None:
+    """Raise ``ConfigError`` for parameters of ``network`` that no row of the layout table covers."""
+    for path, layer in network.named_modules():
+        row = _row(layer)
+        own = [tensor for tensor, _ in layer.named_parameters(recurse=False)]
+        if unknown := [tensor for tensor in own if f"{row}.{tensor}" not in table()]:
+            raise ConfigError(
+                f"{f'{name}.{path}'.rstrip('.')}: pygan does not know the parameter {unknown[0]!r} of a "
+                f"{type(layer).__name__}, so it could not be compared. Use layers that it knows "
+                f"({', '.join(kind.__name__ for kind in _RULE_OF_LAYER)}), or add the kind: a row [kind.tensor] in "
+                "julia/share/layouts.toml, the class in _RULE_OF_LAYER of pygan/stacks/torch_stack.py, and methods of "
+                "layer_kind and parameter_fields in julia/src/layers.jl"
+            )
+
+
+_NUMBERS = (
+    *("eps", "momentum", "negative_slope", "p", "scale", "stride", "padding", "dilation", "output_padding", "groups"),
+    *("kernel_size", "ceil_mode", "count_include_pad", "num_groups", "normalized_shape", "approximate", "beta"),
+    *("threshold", "scale_factor", "size", "mode", "align_corners", "value"),
+)
 
 
 def _spec(layer: nn.Module) -> LayerSpec:
-    kind = _rule(layer) or ("dropout" if isinstance(layer, nn.Dropout) else type(layer).__name__.lower())
+    kind = _kind(layer, _RULE_OF_LAYER) or _kind(layer, _KIND_OF_LAYER) or type(layer).__name__.lower()
     numbers = {name: getattr(layer, name) for name in _NUMBERS if hasattr(layer, name)}
     return LayerSpec(kind, numbers)

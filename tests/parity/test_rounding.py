@@ -47,10 +47,32 @@ ELEMENTS: dict[str, Case] = {
     "tanh": (nn.Tanh, (8, 3, 14, 14)),
     "leaky": (lambda: nn.LeakyReLU(0.2), (8, 3, 14, 14)),
 }
+BY_SAMPLE: dict[str, Case] = {
+    "norm of samples": (lambda: nn.LayerNorm(200), (8, 200)),
+    "norm of whole maps": (lambda: nn.LayerNorm((4, 7, 7)), (8, 4, 7, 7)),
+    "norm of rows": (lambda: nn.LayerNorm((7,), elementwise_affine=False), (8, 4, 7, 7)),
+    "norm of groups": (lambda: nn.GroupNorm(2, 6), (4, 6, 9, 9)),
+    "norm of one group": (lambda: nn.GroupNorm(1, 4), (3, 4, 14, 14)),
+    "norm of groups without affine": (lambda: nn.GroupNorm(3, 6, affine=False), (4, 6, 5, 7)),
+}
+SMOOTH: dict[str, Case] = {
+    "gelu by tanh": (lambda: nn.GELU("tanh"), (8, 3, 14, 14)),
+    "gelu by erf": (nn.GELU, (8, 3, 14, 14)),
+    "softplus": (nn.Softplus, (8, 3, 14, 14)),
+    "sigmoid": (nn.Sigmoid, (8, 3, 14, 14)),
+}
+POOLS: dict[str, Case] = {
+    "mean of windows": (lambda: nn.AvgPool2d(3), (8, 3, 12, 12)),
+    "mean of windows that overlap": (lambda: nn.AvgPool2d(5, stride=2, padding=1), (8, 3, 14, 14)),
+    "nearest": (lambda: nn.Upsample(scale_factor=3), (8, 3, 7, 7)),
+}
 ALL = {
     **PRODUCTS,
     **{f"{name}, {mode}": case for name, case in NORMS.items() for mode in ("train", "eval")},
     **ELEMENTS,
+    **BY_SAMPLE,
+    **SMOOTH,
+    **POOLS,
 }
 
 
@@ -125,13 +147,16 @@ def shares(name: str, seed: int) -> dict[str, float]:
 @pytest.mark.parametrize("name", ALL)
 def test_the_error_of_torchs_own_operation_is_inside_its_level_and_not_far_from_it(name: str, seed: int) -> None:
     found = shares(name, seed)
-    assert {"output", "input"} <= found.keys()
+    assert {"output", "input"} <= found.keys() | ({"output"} if name == "nearest" else set()), "copies are exact"
     for key, share in found.items():
         assert share < LOCAL_FACTOR, (key, share)
         assert share > NO_BLANK_CHEQUE, (key, share)
 
 
-@pytest.mark.parametrize("name", ["dense long", "conv wide", "transposed", "norm of maps, train", "tanh"])
+@pytest.mark.parametrize(
+    "name",
+    [*("dense long", "conv wide", "transposed", "norm of maps, train", "tanh"), "norm of whole maps", "norm of groups"],
+)
 def test_an_operation_on_factors_of_11_bits_is_outside(name: str) -> None:
     """TF32 keeps so many: the level tells it from Float32."""
     layer, x, gradient = made(name, 1)
@@ -173,7 +198,7 @@ def test_the_same_seed_gives_the_same_sample() -> None:
 
 def test_layers_that_only_move_values_leave_no_noise() -> None:
     x = torch.randn(4, 6)
-    for layer in (nn.Flatten(), nn.Identity(), nn.Unflatten(1, (2, 3))):
+    for layer in (nn.Flatten(), nn.Identity(), nn.Unflatten(1, (2, 3)), nn.ZeroPad2d((0, 1, 0, 0))):
         assert forward_noise(layer, x, layer(x)).output.parts == ()
         assert elementwise_backward(layer, x, x).parts == ()
 

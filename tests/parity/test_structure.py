@@ -193,3 +193,22 @@ def test_a_batch_norm_without_a_mode_on_either_side_is_seen_by_its_buffers() -> 
     assert [check.cells() for check in compare_modes(bare, bare, rules) if not check.ok] == [
         ("one", "net.norm", "missing", "missing")
     ]
+
+
+PADDED, BARE = ("input", "pad", "conv", "relu"), ("input", "conv", "relu")
+CROPPED, FUSED_CROP = ("input", "up", "crop", "relu"), ("input", "crop", "relu")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "paddings"),
+    [(PADDED, BARE, {"net.pad"}), (BARE, PADDED, {"net.conv"}), (CROPPED, FUSED_CROP, {"net.crop"})],
+    ids=["a layer of its own here", "a layer of its own there", "cropped in a layer of its own"],
+)
+def test_padding_may_be_a_layer_of_its_own_in_one_run(
+    mine: Sequence[str], theirs: Sequence[str], paddings: set[str]
+) -> None:
+    sides = record(("a/net", mine)), record(("a/net", theirs))
+    assert [check.ok for check in compare_calls(*sides, ACTIVATIONS, paddings)] == [True]
+    told = [str(check) for check in compare_calls(*sides, ACTIVATIONS)]
+    lone = "up" if "up" in mine else "pad"
+    assert f"{lone} is missing in the" in told[0]

@@ -21,6 +21,8 @@ from pygan.parity.causes import (
     inputs,
     loss,
     optimiser,
+    resampling,
+    sample_norm,
 )
 from pygan.parity.causes.common import Hypothesis, best, named
 from pygan.parity.causes.formula import Formula
@@ -43,7 +45,12 @@ from pygan.parity.evidence import (
 
 __all__ = ["CAUSES", "name_cause"]
 
-OF_LAYERS = (constant_width, *convolution.RULES, *batch_norm.RULES, *activation.RULES, *dropout.RULES)
+OF_LAYERS = (
+    constant_width,
+    *resampling.RULES,
+    *(*convolution.RULES, *batch_norm.RULES, *sample_norm.RULES),
+    *(*activation.RULES, *dropout.RULES),
+)
 OF_GRADIENTS = (gradient.not_reset, gradient.clipped, gradient.layout, gradient.weight_decay)
 LAST_RESORTS = (sign_flipped, scaled_output)
 
@@ -51,7 +58,7 @@ CONSTANTS = frozenset(
     {
         *("constant in the wrong width", "BatchNorm eps", "BatchNorm momentum", "leaky slope", "other activation"),
         *("dropout scale", "stride or padding", "beta1", "beta2", "learning rate", "Adam eps"),
-        *("momentum", "weight decay"),
+        *("momentum", "weight decay", "norm eps", "number of groups", "softplus", "other pooling", "other upsampling"),
     }
 )
 """Slips that read the same from the other side: there the evidence's numbers may be the candidate's."""

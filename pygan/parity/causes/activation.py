@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from pygan.parity.causes.common import Hypothesis, misfit, resolved, solve
-from pygan.parity.causes.formula import ACTIVATIONS, KINKS, Formula, Function, Layer, plain
+from pygan.parity.causes.common import Hypothesis, approached, misfit, resolved, solve
+from pygan.parity.causes.formula import ACTIVATIONS, KINKS, Formula, Function, Layer, numbered, plain
 from pygan.parity.evidence import BackwardEvidence, GradientEvidence
 
 FAR = 1e-3
@@ -38,7 +40,10 @@ def activation_missing(formula: Formula) -> Iterator[Hypothesis]:
 
 
 OTHERS: dict[str, Function] = {
-    **{kind: plain(f) for kind, f in ACTIVATIONS.items() if kind != "identity"},
+    **{kind: plain(f) for kind, f in ACTIVATIONS.items() if kind not in ("identity", "gelu")},
+    "gelu by erf": lambda _, x: F.gelu(x),
+    "gelu by tanh": lambda _, x: F.gelu(x, approximate="tanh"),
+    "gelu by sigmoid": lambda _, x: x * torch.sigmoid(1.702 * x),
     "relu": _kink(0.0),
     "leakyrelu of slope 0.01": _kink(0.01),
     "leakyrelu of slope 0.2": _kink(0.2),
@@ -50,11 +55,38 @@ OTHERS: dict[str, Function] = {
 def other_activation(formula: Formula) -> Iterator[Hypothesis]:
     """Another common function."""
     for layer in formula.of_kind(*KINKS, *ACTIVATIONS):
+        own = layer.kind
+        if own == "gelu":
+            own = "gelu by tanh" if layer.numbers.get("approximate") == "tanh" else "gelu by erf"
         for kind, function in OTHERS.items():
-            if kind == layer.kind or (layer.kind in KINKS and "relu" in kind):
+            if kind == own or (own in KINKS and "relu" in kind):
                 continue  # between relu and leaky relu only the slope differs
             value = formula.value({layer.path: function})
-            yield Hypothesis("other activation", value, free=1, constant=("", kind, layer.kind))
+            yield Hypothesis("other activation", value, free=1, constant=("", kind, own))
+
+
+def softplus_numbers(formula: Formula) -> Iterator[Hypothesis]:
+    """Another beta, solved, or another threshold beyond which a softplus is its input; NNlib's has none."""
+    for layer in formula.of_kind("softplus"):
+        beta, threshold = (float(layer.numbers.get(name, value)) for name, value in (("beta", 1), ("threshold", 20)))
+        soft = partial(_with_beta, formula, layer.path)
+        solved = approached(formula.evidence.candidate, soft, 0.09, 0.1, 1e3)
+        if solved is not None and resolved(formula.evidence, solved, beta):
+            value = formula.value({layer.path: _soft(solved)})
+            yield Hypothesis("softplus", value, free=1, constant=("beta", solved, beta))
+        for other in (20.0, 1e4):
+            if other != threshold:
+                value = formula.value({layer.path: numbered("threshold", other)})
+                yield Hypothesis("softplus", value, constant=("threshold", other, threshold))
+
+
+def _with_beta(formula: Formula, path: str, beta: float) -> np.ndarray:
+    return formula.value({path: _soft(beta)})
+
+
+def _soft(beta: float) -> Function:
+    """Computed without a threshold, so that it has no step where beta is solved."""
+    return lambda _, x: F.softplus(beta * x, threshold=1e4) / beta
 
 
 # --- on/off patterns ---------------------------------------------------------------------------------------------
@@ -128,4 +160,4 @@ def _searched(formula: Formula, layer: Layer, x: Tensor) -> Iterator[Hypothesis]
         yield Hypothesis("on/off pattern", value, free=1, constant=("threshold", shown, 0.0))
 
 
-RULES = (leaky_slope, activation_missing, other_activation, on_off_pattern)
+RULES = (leaky_slope, activation_missing, other_activation, softplus_numbers, on_off_pattern)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan.parity.causes.common import Hypothesis, other_widths, reproduces_reference, resolved, solve
+from pygan.parity.causes.common import Hypothesis, approached, other_widths, reproduces_reference, resolved, solve
 from pygan.parity.causes.formula import Formula, Layer, batch_norm
 from pygan.parity.evidence import BufferEvidence
 
@@ -25,42 +25,21 @@ def mode(formula: Formula) -> Iterator[Hypothesis]:
         yield Hypothesis("BatchNorm mode", value, f"{words[0]} statistics instead of {words[1]}")
 
 
+def solved_eps(formula: Formula, path: str, norm: Callable[..., Tensor]) -> float | None:
+    """The eps with which a normalising layer makes the candidate: ``1 / sqrt(var + eps)`` is convex and falls in it."""
+    return approached(
+        formula.evidence.candidate, lambda eps: formula.value({path: partial(norm, eps=eps)}), 1e-12, 1e-9, 10
+    )
+
+
 def eps_value(formula: Formula) -> Iterator[Hypothesis]:
     """Another eps inside the root, solved."""
     for layer in formula.of_kind("batch_norm"):
         own = float(layer.numbers.get("eps", 1e-5))
-        eps = _solve_eps(formula, layer.path)
+        eps = solved_eps(formula, layer.path, batch_norm)
         if eps is not None and resolved(formula.evidence, eps, own):
             value = formula.value({layer.path: partial(batch_norm, eps=eps)})
             yield Hypothesis("BatchNorm eps", value, free=1, constant=("eps", eps, own))
-
-
-def _solve_eps(formula: Formula, path: str) -> float | None:
-    """Gauss-Newton with the slope between the last two points. ``1 / sqrt(var + eps)`` is convex and falls in eps, so
-    that from the left the steps approach the solution without passing it."""
-    candidate = formula.evidence.candidate
-
-    def at(eps: float) -> np.ndarray:
-        return formula.value({path: partial(batch_norm, eps=eps)})
-
-    last, eps = 1e-12, 1e-9
-    before = at(last)
-    if before.shape != candidate.shape or not np.isfinite(before).all():
-        return None
-    for _ in range(40):
-        value = at(eps)
-        step = solve(value, (value - before) / (eps - last), candidate)
-        if step is None or not np.isfinite(value).all():
-            return eps if np.array_equal(value, before) else None
-        new = max(eps + step, 0.0)
-        if new > 10:
-            return None
-        if abs(new - eps) <= 1e-12 * eps:
-            return new
-        last, before, eps = eps, value, new
-        if abs(eps - last) <= 1e-9 * last:
-            return eps
-    return eps
 
 
 def eps_outside(formula: Formula) -> Iterator[Hypothesis]:

@@ -7,7 +7,7 @@ several hold, the best fit wins, then the one with fewest free constants; a tie 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -193,6 +193,32 @@ def solve(start: np.ndarray, direction: np.ndarray, candidate: np.ndarray) -> fl
     scaled = direction / top
     value = float(np.sum(scaled * (candidate - start)) / np.sum(scaled * scaled)) / top
     return value if np.isfinite(value) else None
+
+
+def approached(
+    candidate: np.ndarray, at: Callable[[float], np.ndarray], last: float, start: float, most: float
+) -> float | None:
+    """The constant, from ``start`` up to ``most``, for which ``at`` makes ``candidate``: Gauss-Newton with the slope
+    between the last two points. Where ``at`` is convex and falls, the steps from the left approach the solution without
+    passing it."""
+    constant = start
+    before = at(last)
+    if before.shape != candidate.shape or not np.isfinite(before).all():
+        return None
+    for _ in range(40):
+        value = at(constant)
+        step = solve(value, (value - before) / (constant - last), candidate)
+        if step is None or not np.isfinite(value).all():
+            return constant if np.array_equal(value, before) else None
+        new = max(constant + step, 0.0)
+        if new > most:
+            return None
+        if abs(new - constant) <= 1e-12 * constant:
+            return new
+        last, before, constant = constant, value, new
+        if abs(constant - last) <= 1e-9 * last:
+            return constant
+    return constant
 
 
 def other_widths(constant: float, rate: float | None = None) -> Iterator[float]:

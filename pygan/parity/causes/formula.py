@@ -116,6 +116,71 @@ def batch_norm(
     return y
 
 
+def sample_norm(
+    layer: Layer,
+    x: Tensor,
+    *,
+    eps: float | None = None,
+    groups: int | None = None,
+    unbiased: bool = False,
+    eps_outside: bool = False,
+    affine: Sequence[str] = ("weight", "bias"),
+) -> Tensor:
+    """LayerNorm or GroupNorm: ``(x - mean) / sqrt(var + eps) * weight + bias``, the statistics by sample (and group).
+
+    ``groups`` is another number of groups of channels than the layer's; ``affine`` what is applied.
+    """
+    own = layer.numbers.get("num_groups") if groups is None else groups
+    rows = x.reshape(len(x), own, -1) if own else x.flatten(-len(layer.numbers["normalized_shape"]))
+    eps = float(layer.numbers.get("eps", 1e-5)) if eps is None else eps
+    var, mean = torch.var_mean(rows, -1, correction=int(unbiased), keepdim=True)
+    y = ((rows - mean) / (var.sqrt() + eps if eps_outside else (var + eps).sqrt())).reshape(x.shape)
+    shape = (1, -1) + (1,) * (x.ndim - 2) if layer.kind == "group_norm" else layer.numbers["normalized_shape"]
+    for name in affine:
+        if name in layer.tensors:
+            given = layer.tensors[name].reshape(shape)
+            y = y * given if name == "weight" else y + given
+    return y
+
+
+def _pool(layer: Layer, x: Tensor, how: Callable[..., Tensor] = F.avg_pool2d, **geometry: Any) -> Tensor:
+    n = {**layer.numbers, **geometry}
+    size = pair(n["kernel_size"])
+    stride = pair(n["stride"]) if n.get("stride") else size
+    if how is F.avg_pool2d:
+        more = {"ceil_mode": n.get("ceil_mode", False), "count_include_pad": n.get("count_include_pad", True)}
+    else:
+        more = {"ceil_mode": n.get("ceil_mode", False)}
+    return how(x, size, stride, pair(n.get("padding", 0)), **more)
+
+
+def pool(how: Callable[..., Tensor] = F.avg_pool2d, **geometry: Any) -> Function:
+    """The layer's pooling by another function, or with other numbers."""
+    return lambda layer, x: _pool(layer, x, how, **geometry)
+
+
+def upsample(layer: Layer, x: Tensor, mode: str = "", align_corners: bool | None = None) -> Tensor:
+    """Nearest or interpolated upsampling, by the layer's mode or another one."""
+    n = layer.numbers
+    aligned = align_corners if mode else n.get("align_corners")
+    return F.interpolate(x, n.get("size"), n.get("scale_factor"), mode or n.get("mode", "nearest"), aligned)
+
+
+def padded(layer: Layer, x: Tensor) -> Tensor:
+    """Padded on the layer's sides (left, right, top, bottom), or cropped where these are negative."""
+    sides = layer.numbers["padding"]
+    return F.pad(x, (sides,) * 4 if isinstance(sides, int) else tuple(sides), value=layer.numbers.get("value", 0.0))
+
+
+def _gelu(layer: Layer, x: Tensor) -> Tensor:
+    return F.gelu(x, approximate=layer.numbers.get("approximate", "none"))
+
+
+def softplus(layer: Layer, x: Tensor) -> Tensor:
+    """``log(1 + exp(beta x)) / beta``, and x itself beyond the threshold."""
+    return F.softplus(x, layer.numbers.get("beta", 1.0), layer.numbers.get("threshold", 20.0))
+
+
 def _dropout(layer: Layer, x: Tensor) -> Tensor:
     if not layer.train:
         return x
@@ -164,7 +229,15 @@ FUNCTIONS: dict[str, Function] = {
     **dict.fromkeys(LINEAR, _affine),
     **dict.fromkeys(KINKS, _bent),
     **{kind: plain(f) for kind, f in ACTIVATIONS.items()},
+    "gelu": _gelu,
+    "softplus": softplus,
     "batch_norm": batch_norm,
+    "layer_norm": sample_norm,
+    "group_norm": sample_norm,
+    "avgpool2d": _pool,
+    "maxpool2d": pool(F.max_pool2d),
+    "upsample": upsample,
+    "zeropad2d": padded,
     "dropout": _dropout,
     "flatten": lambda _, x: x.flatten(1),
 }

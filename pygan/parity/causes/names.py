@@ -28,10 +28,23 @@ CAUSES: Mapping[str, str] = {
     "biased running variance": "Feed the running variance with the variance divided by n - 1, not by n.",
     "stale buffers": "The running statistics did not move: look at the mode of the call and at what tracks them.",
     "buffers updated twice": "The running statistics moved twice: look for a second pass in train mode.",
+    # LayerNorm and GroupNorm
+    "norm eps": "Compare the eps of the LayerNorm or GroupNorm. Flux's LayerNorm adds the square of its eps: give "
+    "PyTorch's that square.",
+    "norm eps outside the root": "Look where eps is added: to the variance under the root, not to the deviation.",
+    "norm unbiased variance": "Normalise with the variance divided by n, not by n - 1.",
+    "number of groups": "Compare the number of groups of the GroupNorm.",
+    "norm over other axes": "Compare the axes: Flux's LayerNorm takes the first axes, PyTorch's the last.",
+    "norm affine missing": "Look whether the LayerNorm or GroupNorm has weight and bias, and whether they are carried "
+    "over.",
+    # pooling and upsampling
+    "other pooling": "Compare the kind of pooling, its windows and strides, and how the border counts.",
+    "other upsampling": "Compare the interpolation of the upsampling.",
     # activations and dropout
     "leaky slope": "Compare the slope of the leaky relu below zero.",
     "on/off pattern": "Look at the condition of the ReLU or leaky ReLU: units far from zero were switched.",
     "activation missing": "Look whether the activation is applied, and whether it is applied in this call.",
+    "softplus": "Compare beta and threshold of the softplus; NNlib's has beta 1 and no threshold.",
     "other activation": "Look at which activation function the layer uses.",
     "dropout scale": "Look at what kept units are multiplied by: 1 / (1 - p), with p the rate of dropping.",
     "dropout off": "Look at the mode of the call: dropout should be active and is not.",

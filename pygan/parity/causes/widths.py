@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from pygan.parity.causes.common import NARROW, Hypothesis, other_widths
 from pygan.parity.causes.formula import Formula, numbered
 
-NUMBERS = {"batch_norm": "eps", "leakyrelu": "negative_slope", "dropout": "scale"}
+NUMBERS = {
+    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm"), "eps"),
+    "leakyrelu": "negative_slope",
+    "dropout": "scale",
+}
 
 
 def constant_width(formula: Formula) -> Iterator[Hypothesis]:

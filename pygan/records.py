@@ -27,6 +27,8 @@ class StepRecord:
     """One step; every part may be empty. ``step`` counts from 0; ``pictures`` were drawn after the step.
 
     ========================  =================================================================================
+    ``batch``                 ``(N, C, H, W)`` Float32 under ``images``: what the step was given; for looking at, no
+                              recording keeps it
     ``loss``                  ``()`` by name, in the run's dtype
     ``logits``                ``(N, 1)`` by call
     ``activation``            by ``call/network.layer``: the layer's output, PyTorch layout; under
@@ -62,6 +64,7 @@ class StepRecord:
     batch_sha256: str = ""
     order: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    batch: Arrays = field(default_factory=dict)
     loss: Arrays = field(default_factory=dict)
     logits: Arrays = field(default_factory=dict)
     activation: Arrays = field(default_factory=dict)

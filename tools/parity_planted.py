@@ -57,7 +57,8 @@ _COUNTS = ("faults", "planted", "caught")
 
 WORDS = """\
 Faults are put in by chance (which layer, how strong), and the comparison that a user types has to find and name them. \
-Classes: *function*, what is computed is another number; *rounding*, only how Float32 rounds it; *unobservable*, the \
+Classes: *function*, what is computed is another number; *rounding*, only how Float32 rounds it; \
+*admitted rounding*, that within what Float32 may leave, so that the right verdict is "agree"; *unobservable*, the \
 recording ends before the fault begins, or is in Float64 where the fault rounds Float32. Verdicts: *named right*, by \
 its cause; *unknown at its place*, found where it was put and not named; *unknown elsewhere*, found at a tensor that \
 was not touched. A wrong name is worse than none.

@@ -16,8 +16,10 @@ from pygan.stacks.torch_stack import TorchStack
 from pygan.state import State
 from pygan.traces import Trace
 
-FUNCTION, ROUNDING, UNOBSERVABLE = "function", "rounding", "unobservable"
-"""What a fault changes: what is computed, or only how Float32 rounds it; or nothing that a recording could show."""
+FUNCTION, ROUNDING, ADMITTED, UNOBSERVABLE = "function", "rounding", "admitted rounding", "unobservable"
+"""What a fault changes: what is computed, or only how Float32 rounds it, by more than Float32 may or within that; or
+nothing that a recording could show."""
+KINDS = (FUNCTION, ROUNDING, ADMITTED, UNOBSERVABLE)
 PARTIAL, EPOCH, PICTURES = "the partial batch", "the second epoch", "pictures"
 """Where a fault shows first, if that is no fixed step: the recording's own first batch that is not full, the first step
 of its second epoch, its first grid of pictures."""
@@ -37,7 +39,7 @@ class Planted:
 class Fault:
     """One bug: ``names`` are the causes that name it right; ``plant`` draws place and strength and puts it in.
 
-    ``shows`` is where it shows first, a step (from 0) or a word; ``kind`` is ``function`` or ``rounding``.
+    ``shows`` is where it shows first, a step (from 0) or a word; ``kind`` is one of what a fault changes.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Fault:
         """The first step of ``trace`` that shows it; None where none does."""
         config, images = trace.header.config, trace.header.data["images"]
         epoch = -(-images // config["batch"])
+        if self.kind == ADMITTED:
+            return None
         if self.kind == ROUNDING and config["dtype"] == "float64":
             return None
         if self.shows == PICTURES:
@@ -64,7 +68,8 @@ class Fault:
 
     def kind_in(self, trace: Trace) -> str:
         """What it changes that ``trace`` could show."""
-        return UNOBSERVABLE if self.first_step(trace) is None else self.kind
+        seen = self.kind == ADMITTED or self.first_step(trace) is not None
+        return self.kind if seen else UNOBSERVABLE
 
 
 def catalogue(faults: list[Fault], *names: str, shows: int | str = 0, kind: str = FUNCTION) -> Callable[[Any], Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from planted import clean_runs, julia_runs, start_faults, torch_faults
 from planted.clean_runs import Clean
-from planted.fault import EPOCH, FUNCTION, PICTURES, ROUNDING, UNOBSERVABLE, Fault
+from planted.fault import ADMITTED, EPOCH, FUNCTION, KINDS, PICTURES, UNOBSERVABLE, Fault
 from planted.julia_faults import FAULTS as JULIA_FAULTS
 from planted.julia_faults import JuliaFault
 from planted.places import right_place, within
@@ -36,9 +36,11 @@ from pygan.stacks.torch_stack import TorchStack
 from pygan.traces import Trace
 
 RIGHT, PLACED, ELSEWHERE, WRONG = "named right", "unknown at its place", "unknown elsewhere", "WRONG NAME"
-MISSED, UNSEEN, ALARM = "MISSED", "not observable", "SEEN WHERE NOTHING SHOWS"
+MISSED, UNSEEN, WITHIN, ALARM = "MISSED", "not observable", "agrees, as it should", "SEEN WHERE NOTHING SHOWS"
 CAUGHT = (RIGHT, PLACED, ELSEWHERE, WRONG)
-VERDICTS = (*CAUGHT, MISSED, UNSEEN, ALARM)
+VERDICTS = (*CAUGHT, MISSED, UNSEEN, WITHIN, ALARM)
+SILENT = {UNOBSERVABLE: UNSEEN, ADMITTED: WITHIN}
+"""What it is called that no difference was found, by what the fault changes."""
 COMMANDS = {
     NARROW64: "pygan parity torch recorded",
     NARROW32: "pygan parity torch recorded --dtype float32",
@@ -82,7 +84,7 @@ def row(
     """The row of one comparison."""
     about = (side, trace.folder.name, trace.header.config["dtype"], fault.name, kind, seed, place, strength)
     if report.verdict != DIFFERS:
-        return Row(*about, UNSEEN if kind == UNOBSERVABLE else MISSED)
+        return Row(*about, SILENT.get(kind, MISSED))
     found = report.diagnosis
     if found is not None:
         told = (found.step, found.key, found.cause.name, found.cause.detail)
@@ -94,7 +96,7 @@ def row(
     if name == UNKNOWN_CAUSE.name:
         placed = right_place(place, told[1]) or (found is not None and within(place, found.span))
         verdict = PLACED if placed else ELSEWHERE
-    return Row(*about, ALARM if kind == UNOBSERVABLE else verdict, *told)
+    return Row(*about, ALARM if kind in SILENT else verdict, *told)
 
 
 def torch_rows(
@@ -174,7 +176,7 @@ def summary(rows: Sequence[Row]) -> str:
         kinds = Counter(one.kind for one in mine)
         counts = totals(mine)
         words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-        changed = ", ".join(f"{kinds[kind]} {kind}" for kind in (FUNCTION, ROUNDING, UNOBSERVABLE) if kinds[kind])
+        changed = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
         faults = len({one.fault for one in mine})
         lines.append(
             f"{side}, {dtype}: {faults} faults, planted {counts['planted']} times ({changed}), "
@@ -228,7 +230,7 @@ def by_command(rows: Sequence[Row]) -> dict[str, Any]:
     found = {}
     for recording, command in COMMANDS.items():
         mine = [one for one in rows if (one.side, one.recording) == ("torch", recording)]
-        classes = {kind: totals(one for one in mine if one.kind == kind) for kind in (FUNCTION, ROUNDING, UNOBSERVABLE)}
+        classes = {kind: totals(one for one in mine if one.kind == kind) for kind in KINDS}
         if mine:
             kinds = {kind: counts for kind, counts in classes.items() if counts["planted"]}
             found[command] = {"faults": len({one.fault for one in mine}), **totals(mine), "classes": kinds}

@@ -11,7 +11,7 @@ import torch
 from numpy.random import Generator
 from torch import nn
 
-from planted.fault import EPOCH, PICTURES, Fault, Planted, catalogue, layers, pick
+from planted.fault import ADMITTED, EPOCH, PICTURES, Fault, Planted, catalogue, layers, pick
 from planted.layer_faults import CONVOLUTIONS, outputs
 from pygan.draws import Draws
 from pygan.files import sha256
@@ -186,7 +186,7 @@ def grey_levels_over_256(stack: TorchStack, rng: Generator) -> Planted:
     return Planted("batches")
 
 
-@catalogue(FAULTS, "other batch", "images scaled otherwise")
+@catalogue(FAULTS, "other batch", kind=ADMITTED)
 def grey_levels_times_a_rounded_255th(stack: TorchStack, rng: Generator) -> Planted:
     """Grey levels are multiplied by 1 / 255, rounded to Float32, in place of divided by 255."""
     scaled(stack, lambda levels: levels * np.float32(1 / 255) * 2 - 1)

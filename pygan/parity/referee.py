@@ -248,10 +248,14 @@ class Referee:
         sizes = (parameter.numel() for network in self.stack.networks.values() for parameter in network.parameters())
         return MEMBERS if sum(sizes) < MANY else MEMBERS_OF_MANY
 
-    def step(self, number: int, before: State, capture: Sequence[str], **how: Any) -> StepRecord:
-        """The plain step, or one with ``impose``, ``look`` or ``force`` (as the torch stack takes them)."""
+    def step(
+        self, number: int, before: State, capture: Sequence[str], batch: np.ndarray | None = None, **how: Any
+    ) -> StepRecord:
+        """The plain step, or one with ``impose``, ``look`` or ``force`` (as the torch stack takes them); on ``batch``
+        in place of the schedule's where given."""
         self.stack.load_state(widen(before, "float64"))
-        return self.stack.step(self._schedule[number], self._draws.at(number), capture, **how)
+        given = self._schedule[number] if batch is None else batch
+        return self.stack.step(given, self._draws.at(number), capture, **how)
 
     def measured(self, number: int, before: State, capture: Sequence[str]) -> tuple[StepRecord, Levels]:
         """The plain step, and the noise of every result in it."""

@@ -13,6 +13,7 @@ from pygan.config import RunConfig
 from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.errors import ConfigError, TraceError
+from pygan.parity.batches import Batches
 from pygan.records import Arrays, StepRecord
 from pygan.schedule import Schedule
 from pygan.stacks.choose import make_stack
@@ -151,12 +152,14 @@ class Sides:
 
 @dataclass(frozen=True)
 class Pair:
-    """One step of both sides from the state ``before``."""
+    """One step of both sides from the state ``before``. ``batch_gap``: how far a grey level of one side is from the
+    other's, where these differ by Float32 rounding alone."""
 
     step: int
     before: State
     candidate: StepRecord
     reference: StepRecord
+    batch_gap: float = 0.0
 
 
 def words_of(record: StepRecord) -> list[str]:
@@ -190,6 +193,7 @@ class Together:
         assert isinstance(follower, Live)
         self.follower: Live = follower
         self.leader = reference if follower is candidate else candidate
+        self.batches = Batches(follower)
         self._at: tuple[int, State] | None = None
 
     @cached_property
@@ -238,6 +242,16 @@ class Together:
     def pair(self, before: State, lead: StepRecord, follow: StepRecord) -> Pair:
         """Both records of a step as candidate and reference."""
         return Pair(lead.step, before, *self.roles(lead, follow))
+
+    def as_one_batch(self, pair: Pair) -> Pair:
+        """``pair`` as if both sides had seen the follower's batch, where theirs differ by Float32 rounding alone."""
+        follow, lead = pair.candidate, pair.reference
+        if self.follower is self.reference:
+            follow, lead = lead, follow
+        moved = self.batches.as_one(pair, lead, follow)
+        if moved is lead:
+            return pair
+        return Pair(pair.step, pair.before, *self.roles(moved, follow), self.batches.gaps[pair.step])
 
     def close(self) -> None:
         """End both sides' processes."""

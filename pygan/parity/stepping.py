@@ -74,12 +74,14 @@ class Stepping:
     def take(self, pair: Pair) -> None:
         """Judge one pair and tally it."""
         self.steps += 1
+        pair = self._together.as_one_batch(pair)
         self._partial |= self._is_partial(pair)
         right = (
             self._judge.float64_pair(pair, FULL_CAPTURE if self.detailed(pair.step) else PLAIN_CAPTURE)
             if self._float32
             else pair
         )
+        right = right and self._together.as_one_batch(right)
         self._keep(right or pair)
         self.first = self.first or (right if right is not None and right.reference.activation else pair)
         if right is None:
@@ -274,6 +276,7 @@ class Stepping:
                     continue
                 lead = together.leader.spare.step(pair.step, FULL_CAPTURE, pair.before)
                 pair = together.pair(pair.before, lead, together.follow(pair.before, lead, FULL_CAPTURE))
+                pair = together.as_one_batch(pair)
             made.append((pair, bad))
             if len(made) == LAYERED:
                 break
@@ -288,7 +291,7 @@ class Stepping:
             if not trace.record(step).activation:
                 continue
             before, lead = together.lead(step, FULL_CAPTURE)
-            pair = together.pair(before, lead, together.follow(before, lead, FULL_CAPTURE))
+            pair = together.as_one_batch(together.pair(before, lead, together.follow(before, lead, FULL_CAPTURE)))
             judged = [*batch_difference(pair), *judge_float64(pair, self._rules, self._noise(pair))]
             bad = [one for one in judged if not one.ok]
             if bad or mode_differences(pair):

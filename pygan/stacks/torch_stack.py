@@ -189,6 +189,7 @@ class TorchStack:
         for kind, word in wanted.items():
             if word not in capture:
                 parts[kind] = {}
+        parts["batch"] = {"images": batch} if "batch" in capture else {}
         batch_sha256 = sha256(batch.tobytes())
         return StepRecord(self._steps - 1, batch_sha256, tuple(run.order), run.sources, **parts)
 

@@ -6,13 +6,13 @@
 # Julia threads as it was started with (-t): the only way in which Flux is timed on several of them.
 
 using PyganFlux
-using PyganFlux: FluxTutorial, train, read_images, steps_per_epoch
+using PyganFlux: published, train, read_images, steps_per_epoch
 using LinearAlgebra: BLAS
 
 const USAGE = """
 usage: julia --project=julia julia/train.jl --images FILE --out FOLDER [--steps N]
-                                            [--capture $(join(PyganFlux.CAPTURES, ","))] [--<config field> VALUE]
-config fields: $(join(fieldnames(FluxTutorial), ", "))
+                                            [--capture $(join(PyganFlux.CAPTURES, ","))]
+                                            [--recipe $(join(sort!(collect(keys(PyganFlux.PUBLISHED))), "|"))] [--<config field> VALUE]
 """
 
 function parse_flags(arguments)
@@ -36,17 +36,15 @@ end
 function main(arguments)
     arguments == ["--bench"] && return bench()
     flags = parse_flags(arguments)
-    known = union(("images", "out", "steps", "capture"), string.(fieldnames(FluxTutorial)))
-    if isnothing(flags) || !all(haskey.(Ref(flags), ("images", "out"))) || !issubset(keys(flags), known)
-        isnothing(flags) || println(stderr, "unknown or missing flags: ", join(setdiff(keys(flags), known), ", "))
+    if isnothing(flags) || !all(haskey.(Ref(flags), ("images", "out")))
+        isnothing(flags) || println(stderr, "missing: --images or --out")
         print(stderr, USAGE)
         return 2
     end
     images, out = flags["images"], flags["out"]
-    read_as(T, text) = T == String ? text : parse(T, text)
-    chosen = (Symbol(k) => read_as(fieldtype(FluxTutorial, Symbol(k)), v) for (k, v) in flags if hasfield(FluxTutorial, Symbol(k)))
-    config = FluxTutorial(; chosen...)
-    config.semantics == "as_printed" &&
+    chosen = (Symbol(k) => v for (k, v) in flags if k ∉ ("images", "out", "steps", "capture", "recipe"))
+    config = published(get(flags, "recipe", "flux_tutorial"); chosen...)
+    get(PyganFlux.config_dict(config), "semantics", "") == "as_printed" &&
         @warn "as_printed: the published loop never gives the generator a gradient, so it never trains."
     BLAS.set_num_threads(config.threads == 0 ? Sys.CPU_THREADS : config.threads)
     PyganFlux.load_gpu_packages(config.device)

@@ -35,7 +35,7 @@ def shown(torch: list[StepRecord], trace: Trace) -> Shown:
     return pictures_shown(Run("Flux", {}, flux), Run("PyTorch", {}, torch), torch_like(trace).config)
 
 
-@pytest.mark.parametrize("kind", [TorchStack, FastTorchStack])
+@pytest.mark.parametrize("kind", [pytest.param(TorchStack, marks=pytest.mark.slow), FastTorchStack])
 @pytest.mark.parametrize(
     ("name", "steps", "every", "last"),
     [("flux-full-digits", 1, 1, 1), ("flux-full-digits-pictures", 21, 20, 20), ("flux-full-mnist", 1, 1, 1)],

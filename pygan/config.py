@@ -7,7 +7,8 @@ serialised into every artefact (trace, state, GIF summary), and loads without to
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -23,19 +24,60 @@ SCALINGS = ("2*x/255-1", "x/127.5-1", "x/255-0.5", "x/255")
 """How bytes become numbers; each operation is rounded to Float32, from left to right."""
 
 
-def sourced(default: Any, source: str, check: Callable[[Any], bool] | None = None, expected: str = "") -> Any:
-    """A config field with its ``source`` (article, code, or ours) and a check with the words for its error."""
-    return field(default=default, metadata={"source": source, "check": check, "expected": expected})
+@dataclass(frozen=True)
+class Range:
+    """What a config field may be. It is data, so that Julia reads it too (``julia/share/recipes.toml``).
+
+    >>> 0.5 in Range(at_least=0, below=1), float("nan") in Range(above=0)
+    (True, False)
+    >>> print(Range(at_least=2, note="BatchNorm"), Range(above=0, at_most=1), Range(choices=("cpu", "cuda")), sep="; ")
+    at least 2 (BatchNorm); 0 < value <= 1; cpu | cuda
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    note: str = ""
+    """A reason, for the error."""
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (
+            (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def __str__(self) -> str:
+        low = ("", "") if self.above is None else (f"above {self.above}", f"{self.above} < ")
+        low = low if self.at_least is None else (f"at least {self.at_least}", f"{self.at_least} <= ")
+        high = ("", "") if self.below is None else (f"below {self.below}", f" < {self.below}")
+        high = high if self.at_most is None else (f"at most {self.at_most}", f" <= {self.at_most}")
+        words = f"{low[1]}value{high[1]}" if low[0] and high[0] else low[0] or high[0] or "a finite number"
+        return (" | ".join(self.choices) or words) + (f" ({self.note})" if self.note else "")
 
 
-def positive(value: Any) -> bool:
-    """Is it above zero, and finite?"""
-    return bool(0 < value < float("inf"))
-
-
-def one_of(*choices: Any) -> dict[str, Any]:
-    """Keyword arguments for :func:`sourced` that allow only ``choices``."""
-    return {"check": lambda value: value in choices, "expected": " | ".join(map(str, choices))}
+def sourced(
+    default: Any,
+    source: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] = (),
+    note: str = "",
+) -> Any:
+    """A config field with its ``source`` (article, code, or ours) and its :class:`Range`."""
+    return field(
+        default=default, metadata={"source": source, "range": Range(above, at_least, below, at_most, choices, note)}
+    )
 
 
 def float32(value: float) -> float:
@@ -76,40 +118,40 @@ class RunConfig:
     networks: ClassVar[tuple[str, ...]] = ()
     """Names of the networks; empty for all that the recipe builds."""
 
-    seed: int = sourced(0, "ours: key of all draws", lambda v: 0 <= v < 2**63, "0 .. 2^63 - 1")
-    device: str = sourced("cpu", "ours; the article says gpu and falls back to cpu", **one_of("cpu", "cuda"))
-    dtype: str = sourced("float32", "Flux's default element type", **one_of(*DTYPES))
+    seed: int = sourced(0, "ours: key of all draws", at_least=0, at_most=2**63 - 1)
+    device: str = sourced("cpu", "ours; the article says gpu and falls back to cpu", choices=("cpu", "cuda"))
+    dtype: str = sourced("float32", "Flux's default element type", choices=DTYPES)
     constants: str = sourced(
         "float32",
         "ours: 'float32' computes with constants rounded to Float32 in either dtype (the referee), 'native' with "
         "those that a Float64 run of the stack would have",
-        **one_of("float32", "native"),
+        choices=("float32", "native"),
     )
     randomness: str = sourced(
         "keyed",
         "ours: 'keyed' draws are equal in every stack; 'native' initial weights, noise and dropout are the stack's own",
-        **one_of("keyed", "native"),
+        choices=("keyed", "native"),
     )
     order: str = sourced(
         "shuffled",
         "ours: 'shuffled' anew each epoch, 'in_order', 'buffer_shuffled', or 'with_replacement' (a batch is an epoch)",
-        **one_of(*ORDERS),
+        choices=ORDERS,
     )
-    shuffle_buffer: int = sourced(1000, "ours: images in the buffer of order 'buffer_shuffled'", positive, "at least 1")
-    last_batch: str = sourced("kept", "ours: a partial batch at an epoch's end", **one_of("kept", "dropped"))
-    scaling: str = sourced("2*x/255-1", "ours: how bytes x become numbers, in Float32", **one_of(*SCALINGS))
-    threads: int = sourced(0, "ours: CPU threads of the stack, 0 for all cores", lambda v: 0 <= v <= 1024, "0 .. 1024")
+    shuffle_buffer: int = sourced(1000, "ours: images in the buffer of order 'buffer_shuffled'", at_least=1)
+    last_batch: str = sourced("kept", "ours: a partial batch at an epoch's end", choices=("kept", "dropped"))
+    scaling: str = sourced("2*x/255-1", "ours: how bytes x become numbers, in Float32", choices=SCALINGS)
+    threads: int = sourced(0, "ours: CPU threads of the stack, 0 for all cores", at_least=0, at_most=1024)
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            value, check = getattr(self, item.name), item.metadata.get("check")
+            value, allowed = getattr(self, item.name), item.metadata["range"]
             kind = type(item.default)
             if kind is float and type(value) is int:
                 object.__setattr__(self, item.name, float(value))
             elif type(value) is not kind:
                 raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {value!r}")
-            if check is not None and not check(value):
-                raise ConfigError(f"{item.name} = {value!r} is out of range: expected {item.metadata['expected']}")
+            if value not in allowed:
+                raise ConfigError(f"{item.name} = {value!r} is out of range: expected {allowed}")
 
     @property
     def pictures(self) -> int:

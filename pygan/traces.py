@@ -171,6 +171,8 @@ class Trace:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TraceError(f"{self.folder}/trace.json describes its chunks wrongly: {error!r}") from error
         self._contents: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {}
+        self._open: tuple[str, Any] = ("", None)
+        """The chunk that was read last, still open: opening one reads all its names anew."""
 
     def _read_index(self) -> dict[str, Any]:
         path = self.folder / "trace.json"
@@ -267,11 +269,13 @@ class Trace:
             known = chunk["file"] in self._contents
             if not known and sha256_file(path) != chunk["sha256"]:
                 raise TraceError(f"{path} is damaged: its SHA-256 is not the one in trace.json")
-            with safe_open(path, framework="numpy") as stored:
-                if not known:
-                    self._contents[chunk["file"]] = _contents(stored)
-                all_facts, keys = self._contents[chunk["file"]]
-                yield stored, all_facts[step], keys.get(step, [])
+            if self._open[0] != chunk["file"]:
+                self._open = (chunk["file"], safe_open(path, framework="numpy"))
+            stored = self._open[1]
+            if not known:
+                self._contents[chunk["file"]] = _contents(stored)
+            all_facts, keys = self._contents[chunk["file"]]
+            yield stored, all_facts[step], keys.get(step, [])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TraceError(f"cannot read {path}: {error}") from error
 

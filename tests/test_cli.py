@@ -106,7 +106,7 @@ def test_train_reads_a_config_file_under_the_flags(pygan: Pygan, tmp_path: Path)
         (["--data", "mnits"], ["no data set and no folder is called 'mnits'", "Did you mean 'mnist'?"]),
         (["--data", "mnist"], ["were not found", "pygan data fetch mnist"]),
         (["--batch", "1"], ["batch = 1 is out of range: expected at least 2 (BatchNorm)"]),
-        (["--dropout", "1.5"], ["dropout = 1.5 is out of range: expected 0 <= dropout < 1"]),
+        (["--dropout", "1.5"], ["dropout = 1.5 is out of range: expected 0 <= value < 1"]),
         (["--discriminator-lr", "nan"], ["discriminator_lr = nan is out of range"]),
         (["--recipe", "dcgan"], ["--recipe dcgan: no such recipe. Known by name: flux_model_zoo, flux_tutorial"]),
         (["--stack", "keras"], ["no stack 'keras'; known: torch, torch-fast, torch-graph, flux"]),

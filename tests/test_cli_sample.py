@@ -188,7 +188,7 @@ def test_recipes_list_every_field_with_default_and_source(pygan: Pygan) -> None:
         assert listed[name]["fields"].keys() == fields.keys()
         for field, facts in listed[name]["fields"].items():
             assert facts["default"] == fields[field].default
-            assert (facts["source"], facts["allowed"]) == (kind.sources()[field], fields[field].metadata["expected"])
+            assert (facts["source"], facts["allowed"]) == (kind.sources()[field], str(fields[field].metadata["range"]))
     code, out, _ = pygan("recipes", "flux_tutorial")
     words, fields = out.split(), FluxTutorialConfig.sources()
     assert code == 0 and all(field in words for field in fields)

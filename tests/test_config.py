@@ -1,16 +1,20 @@
 """Configs: every field is checked, sourced and stored, and the counts of the published and narrow recipe hold."""
 
 import dataclasses
+import math
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pygan.cli.options import asked_recipe, make_config, read_config
-from pygan.config import RunConfig, float32
+from pygan.config import Range, RunConfig, float32
 from pygan.errors import ConfigError
 from pygan.recipes import CONFIGS, config_class, config_from_dict
 from pygan.recipes.flux_tutorial_config import NARROW, FluxTutorialConfig
+from pygan.resources import julia_dir
 
 FIELDS = {item.name: item for item in dataclasses.fields(FluxTutorialConfig)}
 NAN, INF = float("nan"), float("inf")
@@ -147,8 +151,43 @@ def test_every_field_says_where_its_default_comes_from_and_what_is_allowed(kind:
     assert kind.sources().keys() == {item.name for item in dataclasses.fields(kind)}
     for item in dataclasses.fields(kind):
         assert len(item.metadata["source"]) > 10, item.name
-        assert item.metadata["check"] is not None, item.name
-        assert item.metadata["expected"], item.name
+        assert item.metadata["range"] != Range(), item.name
+        assert item.default in item.metadata["range"], item.name
+
+
+@pytest.mark.parametrize(
+    ("allowed", "inside", "outside", "words"),
+    [
+        (Range(above=0), (1e-300, 5), (0, -1, math.inf, math.nan), "above 0"),
+        (Range(at_least=2, note="BatchNorm"), (2, 9), (1, 1.5), "at least 2 (BatchNorm)"),
+        (Range(at_least=0, below=1), (0, 0.999), (1, -0.1), "0 <= value < 1"),
+        (Range(above=0, at_most=1), (1, 0.1), (0, 1.1), "0 < value <= 1"),
+        (Range(below=0), (-1,), (0,), "below 0"),
+        (Range(at_most=3), (3, -5), (4,), "at most 3"),
+        (Range(), (0, -1e300), (math.inf, -math.inf, math.nan), "a finite number"),
+        (Range(choices=("a", "b")), ("a",), ("", "ab", "A"), "a | b"),
+    ],
+    ids=str,
+)
+def test_a_range_holds_what_its_words_say(
+    allowed: Range, inside: tuple[Any, ...], outside: tuple[Any, ...], words: str
+) -> None:
+    assert str(allowed) == words
+    assert all(value in allowed for value in inside) and not any(value in allowed for value in outside)
+
+
+def test_julia_reads_the_same_defaults_and_ranges() -> None:
+    """``train.jl`` has no Python: ``julia/share/recipes.toml`` is written by ``python tools/recipe_share.py``."""
+    stored = tomllib.loads((julia_dir() / "share" / "recipes.toml").read_text(encoding="utf-8"))
+    assert stored.keys() == CONFIGS.keys()
+    for name, kind in CONFIGS.items():
+        assert stored[name].keys() == {item.name for item in dataclasses.fields(kind)}
+        for item in dataclasses.fields(kind):
+            facts, allowed = stored[name][item.name], item.metadata["range"]
+            assert facts["default"] == item.default and type(facts["default"]) is type(item.default)
+            held = {key: tuple(value) if key == "choices" else value for key, value in facts.items()}
+            assert Range(**{key: value for key, value in held.items() if key not in ("default", "expected")}) == allowed
+            assert facts["expected"] == str(allowed)
 
 
 def test_the_published_numbers_are_the_articles() -> None:

@@ -100,9 +100,9 @@ def test_no_file_is_overwritten(pygan: Pygan, mine: Path) -> None:
 def test_a_single_file_is_a_recipe_too(pygan: Pygan, mine: Path, tmp_path: Path) -> None:
     (tmp_path / "single.py").write_text((mine / "recipe.py").read_text().replace('"mine"', '"single"'))
     kind = load_recipe(tmp_path / "single.py")
-    assert (kind.recipe, kind.julia_files) == ("single", ())
-    (tmp_path / "single.jl").write_text("")
-    assert load_recipe(tmp_path / "single.py").julia_files == (tmp_path / "single.jl",)
+    assert (kind.recipe, kind.julia_files) == ("single", (tmp_path / "single.jl",))
+    told = f"there is no {tmp_path / 'single.jl'}: the Flux side of the recipe single"
+    refused(pygan("parity", "torch", "flux", "--recipe", tmp_path / "single.py"), told)
 
 
 WRONG = {

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from pygan import recipes
-from pygan.config import RunConfig, positive, sourced
+from pygan.config import RunConfig, sourced
 from pygan.data import load, scale
 from pygan.draws import Draws
 from pygan.files import sha256
@@ -42,8 +42,8 @@ EVERYTHING = ("logits", "gradients", "patterns", "state", "layers")
 class TwiceConfig(RunConfig):
     recipe: ClassVar[str] = "twice"
     networks: ClassVar[tuple[str, ...]] = ("net",)
-    batch: int = sourced(4, "ours", positive)
-    epochs: int = sourced(1, "ours", positive)
+    batch: int = sourced(4, "ours", at_least=1)
+    epochs: int = sourced(1, "ours", at_least=1)
 
 
 class Block(nn.Module):

@@ -34,8 +34,7 @@ include("sketches.jl")
 include("safetensors.jl")
 include("dropout.jl")
 
-"Config types by the recipe's name."
-const RECIPES = Dict{String,Any}()
+include("recipe.jl")
 include_dependency(joinpath(@__DIR__, "recipes"))
 foreach(include, readdir(joinpath(@__DIR__, "recipes"); join=true))
 

@@ -10,8 +10,8 @@ float32_only!(::Val) = nothing
 "The arithmetic that the device uses for Float32: `float32` or `tf32`."
 float32_class(::Val) = "float32"
 
-"As `configure`, with the changes of `tuned.jl` (none: the idiomatic step whose phases are timed)."
-function answer(worker, ::Val{:bench_configure}, message, arrays)
+# As `configure`, with the changes of `tuned.jl` (none: the idiomatic step whose phases are timed).
+answers("bench_configure") do worker, message, arrays
     BLAS.set_num_threads(message["blas_threads"])
     config = config_from_dict(message["config"])
     load_gpu_packages(config.device)
@@ -21,7 +21,9 @@ function answer(worker, ::Val{:bench_configure}, message, arrays)
     return bench_facts(config), NOTHING
 end
 
-answer(worker, ::Val{:bench_facts}, message, arrays) = bench_facts(worker.stack.config), NOTHING
+answers("bench_facts") do worker, message, arrays
+    return bench_facts(worker.stack.config), NOTHING
+end
 
 bench_facts(config) = merge(
     describe(),
@@ -36,19 +38,17 @@ bench_facts(config) = merge(
 changes_of(config) = Set{String}()
 changes_of(config::Tuned) = config.changes
 
-"Change what a tuned stack does from its next step on."
-function answer(worker, ::Val{:bench_changes}, message, arrays)
+# Change what a tuned stack does from its next step on.
+answers("bench_changes") do worker, message, arrays
     tuned = worker.stack.config
     union!(empty!(tuned.changes), Tuned(tuned.config, message["changes"]).changes)
     return NOTHING, NOTHING
 end
 
-"""
-Steps in a row as `time_steps!`, synchronised on both sides; besides seconds and losses, of each step the seconds
-within it that garbage collection took, its pauses, the bytes that were allocated, and (tuned stacks) when the
-discriminator's update ended.
-"""
-function answer(worker, ::Val{:bench_steps}, message, arrays)
+# Steps in a row as `time_steps!`, synchronised on both sides; besides seconds and losses, of each step the seconds
+# within it that garbage collection took, its pauses, the bytes that were allocated, and (tuned stacks) when the
+# discriminator's update ended.
+answers("bench_steps") do worker, message, arrays
     stack, draws = worker.stack, draws_of(message, Dict())
     device = Val(Symbol(stack.config.device))
     at_end = "gc" in changes_of(stack.config)
@@ -100,15 +100,26 @@ function timed(work, repeats, device=Val(:cpu))
     end
 end
 
-"A part of a run besides its steps: `generate`, `draws`, `data` or `picture`."
-function answer(worker, ::Val{:bench_phase}, message, arrays)
+# The draws of one step of flux_tutorial alone, without the step.
+answers("expand_draws") do worker, message, arrays
+    c, draws = worker.stack.config, draws_of(message, Dict())
+    normal(draws, "noise", (c.latent_dim, c.batch))
+    for call in ("real", "fake", "generator")
+        keep(draws, "mask/$call/discriminator.drop1", (14, 14, c.width, c.batch), c.dropout)
+        keep(draws, "mask/$call/discriminator.drop2", (7, 7, 2c.width, c.batch), c.dropout)
+    end
+    return NOTHING, NOTHING
+end
+
+# A part of a run besides its steps: `generate`, `draws`, `data` or `picture`.
+answers("bench_phase") do worker, message, arrays
     stack, draws = worker.stack, draws_of(message, Dict())
     c, repeats, device = stack.config, message["repeats"], Val(Symbol(stack.config.device))
     seconds = if message["phase"] == "generate"
         latent = picture_latent(c, 0)
         timed(() -> generate(stack, latent), repeats, device)
     elseif message["phase"] == "draws"
-        timed(() -> answer(worker, Val(:expand_draws), message, arrays), repeats)
+        timed(() -> ANSWERS["expand_draws"](worker, message, arrays), repeats)
     elseif message["phase"] == "data"
         bytes, step = arrays["images"], Ref(0)
         timed(repeats) do
@@ -124,23 +135,25 @@ function answer(worker, ::Val{:bench_phase}, message, arrays)
     return Dict("seconds" => seconds), NOTHING
 end
 
-"What Flux's own dropout makes of ones, and Julia's own noise (pygan/benchmarking/native_law.py)."
-function answer(worker, ::Val{:bench_law}, message, arrays)
-    c, count = worker.stack.config, message["count"]
+# What Flux's own dropout makes of ones, and Julia's own noise (pygan/benchmarking/native_law.py).
+answers("bench_law") do worker, message, arrays
+    count = message["count"]
     ones_ = worker.stack.move(ones(Float32, count))
-    dropped = Array(first(Flux.Zygote.pullback(Dropout(c.dropout), ones_)))
-    kept = filter(!iszero, dropped)
+    layers = (layer for network in values(worker.stack.networks) for (_, layer) in named_layers(network))
+    rates = sort!(unique(Float64(layer.p) for layer in layers if layer isa Dropout && layer.p > 0))
+    dropout = map(rates) do rate
+        kept = filter(!iszero, Array(first(Flux.Zygote.pullback(Dropout(rate), ones_))))
+        Dict("rate" => rate, "kept" => length(kept) / count, "low" => minimum(kept), "high" => maximum(kept))
+    end
     noise = Float64.(normal(NativeDraws(), "noise", (count,)))
     mean = sum(noise) / count
-    law = ("kept" => length(kept) / count, "low" => minimum(kept), "high" => maximum(kept), "mean" => mean)
-    return Dict{String,Any}("count" => count, law..., "variance" => sum(abs2, noise .- mean) / count), NOTHING
+    variance = sum(abs2, noise .- mean) / count
+    return Dict{String,Any}("count" => count, "dropout" => dropout, "mean" => mean, "variance" => variance), NOTHING
 end
 
-"""
-Median seconds of each of the recipe's operations alone, on arrays of the shapes it has in a step (PyTorch's, from
-`pygan.benchmarking.work`). Entries: `kind`, `pass`, `input`, `weight`, `output`, `stride`, `padding`.
-"""
-function answer(worker, ::Val{:bench_operations}, message, arrays)
+# Median seconds of each of the recipe's operations alone, on arrays of the shapes it has in a step (PyTorch's, from
+# `pygan.benchmarking.work`). Entries: `kind`, `pass`, `input`, `weight`, `output`, `stride`, `padding`.
+answers("bench_operations") do worker, message, arrays
     repeats = message["repeats"]
     times = [median_of(timed(operation(entry), repeats + 1)[2:end]) for entry in message["operations"]]
     return Dict("seconds" => times), NOTHING

@@ -7,7 +7,7 @@
         requests, replies = joinpath(folder, "request"), joinpath(folder, "reply")
         foreach(touch, (requests, replies))
         lines, answers = joinpath(folder, "lines"), joinpath(folder, "answers")
-        narrow(dtype) = config_dict(FluxTutorial(; width=2, latent_dim=5, batch=4, grid=2, dtype))
+        narrow(dtype) = config_dict(published("flux_tutorial"; width=2, latent_dim=5, batch=4, grid=2, dtype))
         images = Dict("dtype" => "F32", "shape" => [4, 1, 28, 28], "offset" => 0)
         write(requests, collect(Float32, range(-1, 1; length=4 * 28 * 28)))
         asked = Any[Dict("request" => requests, "reply" => replies)]

@@ -1,18 +1,6 @@
 # Training without Python: what train.jl calls.
 
-config_dict(config) = Dict{String,Any}(string(name) => getfield(config, name) for name in fieldnames(typeof(config)))
-
 const CAPTURES = ("logits", "gradients", "patterns", "state", "sketches", "layers", "layer_sketches")
-
-"The config that Python's `to_dict` described; unknown keys are errors."
-function config_from_dict(values::AbstractDict)
-    kind = get(RECIPES, get(values, "recipe", ""), nothing)
-    isnothing(kind) && error("no recipe $(get(values, "recipe", nothing)); known: $(join(keys(RECIPES), ", "))")
-    unknown = setdiff(keys(values), string.(fieldnames(kind)))
-    isempty(unknown) || error("unknown config keys: $(join(unknown, ", "))")
-    convert_to(name, value) = convert(fieldtype(kind, name), value)
-    return kind(; (Symbol(k) => convert_to(Symbol(k), v) for (k, v) in values)...)
-end
 
 "Versions, threads and device, for traces and reports."
 function describe()
@@ -30,7 +18,10 @@ function describe()
 end
 
 "The latent vectors of the pictures after a step (latent_dim, grid^2): by default those of the whole run."
-picture_latent(config, step) = normal(Draws(config.seed), "fixed_latent", (config.latent_dim, config.grid^2))
+function picture_latent(config, step)
+    stream, at_step = fresh_latent(config) ? ("picture_latent", step) : ("fixed_latent", 0)
+    return normal(at(Draws(config.seed), at_step), stream, (config.latent_dim, config.grid^2))
+end
 
 """
 Train on IDX images for `steps` steps; write pictures as PNG and a trace into `out`. `report(step, losses)` is called

@@ -20,7 +20,7 @@ struct Tuned{C}
     ended::Dict{String,UInt64}
 end
 
-function Tuned(config::FluxTutorial, changes)
+function Tuned(config::Recipe{:flux_tutorial}, changes)
     unknown = setdiff(changes, CHANGES)
     isempty(unknown) || error("no such change: $(join(unknown, ", ")); known: $(join(CHANGES, ", "))")
     return Tuned(config, Set{String}(changes), Ref(""), Dict{String,UInt64}())
@@ -73,7 +73,9 @@ function call(run::Run{<:Tuned}, name, network, chain, x)
         Plan(forms..., inside && has("leaky"), run.config.trained[] != network, patterns)
     end
     prefix = "pattern/$name/$network"
-    return walked(run, plan, prefix, keys(chain.layers), Tuple(chain.layers), x, !plan.frozen)
+    result = walked(run, plan, prefix, keys(chain.layers), Tuple(chain.layers), x, !plan.frozen)
+    ignore_derivatives(() -> inside && keep_buffers!(run, name, network, chain))
+    return result
 end
 
 "The layers in turn; `data`: what enters depends on nothing that is trained."

@@ -9,6 +9,10 @@ end
 
 const WORKER = Ref{Worker}()
 
+"What answers a request, by its name: `(worker, message, arrays)` to fields and arrays of the reply."
+const ANSWERS = Dict{String,Function}()
+answers(answer, request) = (ANSWERS[request] = answer)
+
 "Open the two mapped files; called once."
 function attach(request_path::AbstractString, reply_path::AbstractString)
     WORKER[] = Worker(open(request_path, "r"), open(reply_path, "r+"), nothing)
@@ -19,9 +23,9 @@ end
 function serve(request::AbstractString)
     try
         message = JSON.parse(request)
-        fields, arrays = Base.invokelatest(
-            answer, WORKER[], Val(Symbol(message["op"])), message, received(WORKER[], message["arrays"])
-        )
+        answer = get(ANSWERS, message["op"], nothing)
+        isnothing(answer) && error("no request $(message["op"]); known: $(join(sort!(collect(keys(ANSWERS))), ", "))")
+        fields, arrays = Base.invokelatest(answer, WORKER[], message, received(WORKER[], message["arrays"]))
         return JSON.json(merge(Dict{String,Any}(fields), Dict("arrays" => sent(WORKER[], arrays))))
     catch exception
         exception isa InterruptException && rethrow()
@@ -88,7 +92,7 @@ draws_of(message, arrays) = Draws(
     Dict{String,Any}(k[10:end] => v for (k, v) in arrays if startswith(k, "override/")),
 )
 
-function answer(worker, ::Val{:configure}, message, arrays)
+answers("configure") do worker, message, arrays
     BLAS.set_num_threads(message["blas_threads"])
     config = config_from_dict(message["config"])
     load_gpu_packages(config.device)
@@ -96,29 +100,51 @@ function answer(worker, ::Val{:configure}, message, arrays)
     return merge(describe(), Dict("device" => Base.invokelatest(device_name, config.device))), NOTHING
 end
 
-"Evaluate a Julia file inside this module: a recipe that is not in it, or a change to what is."
-answer(worker, ::Val{:include}, message, arrays) = (Base.include(@__MODULE__, message["path"]); (NOTHING, NOTHING))
+# Evaluate a Julia file inside this module: a recipe that is not in it, or a change to what is.
+answers("include") do worker, message, arrays
+    Base.include(@__MODULE__, message["path"])
+    return NOTHING, NOTHING
+end
 
-answer(worker, ::Val{:describe}, message, arrays) = describe(), NOTHING
-answer(worker, ::Val{:initialise}, message, arrays) = (initialise!(worker.stack); (NOTHING, NOTHING))
-answer(worker, ::Val{:state}, message, arrays) = NOTHING, state(worker.stack)
-answer(worker, ::Val{:load_state}, message, arrays) = (load_state!(worker.stack, arrays); (NOTHING, NOTHING))
-answer(worker, ::Val{:rules}, message, arrays) = Dict("rules" => layout_rules(worker.stack)), NOTHING
-answer(worker, ::Val{:generate}, message, arrays) =
-    NOTHING, Dict("pictures" => generate(worker.stack, arrays["latent"]))
+answers("describe") do worker, message, arrays
+    return describe(), NOTHING
+end
 
-function answer(worker, ::Val{:step}, message, arrays)
+answers("initialise") do worker, message, arrays
+    initialise!(worker.stack)
+    return NOTHING, NOTHING
+end
+
+answers("state") do worker, message, arrays
+    return NOTHING, state(worker.stack)
+end
+
+answers("load_state") do worker, message, arrays
+    load_state!(worker.stack, arrays)
+    return NOTHING, NOTHING
+end
+
+answers("rules") do worker, message, arrays
+    return Dict("rules" => layout_rules(worker.stack)), NOTHING
+end
+
+answers("generate") do worker, message, arrays
+    return NOTHING, Dict("pictures" => generate(worker.stack, arrays["latent"]))
+end
+
+answers("step") do worker, message, arrays
     order = String[]
     out = step!(worker.stack, arrays["batch"], draws_of(message, arrays), String.(message["capture"]); order)
     return Dict("step" => worker.stack.steps - 1, "order" => order), out
 end
 
-"Pictures as Julia lays them out for a reader."
-answer(worker, ::Val{:grid}, message, arrays) =
-    NOTHING, Dict("grid" => picture_grid(arrays["pictures"], isqrt(size(arrays["pictures"], 4))))
+# Pictures as Julia lays them out for a reader.
+answers("grid") do worker, message, arrays
+    return NOTHING, Dict("grid" => picture_grid(arrays["pictures"], isqrt(size(arrays["pictures"], 4))))
+end
 
-"SHA-256 of the scaled batches of some steps, by Julia's own order and scaling of the images (W, H, N)."
-function answer(worker, ::Val{:batches}, message, arrays)
+# SHA-256 of the scaled batches of some steps, by Julia's own order and scaling of the images (W, H, N).
+answers("batches") do worker, message, arrays
     draws, images, config = draws_of(message, Dict()), arrays["images"], worker.stack.config
     hashes = map(message["steps"]) do step
         batch = batch_of(config, draws, images, step)
@@ -127,14 +153,14 @@ function answer(worker, ::Val{:batches}, message, arrays)
     return Dict("sha256" => hashes), NOTHING
 end
 
-function answer(worker, ::Val{:time_steps}, message, arrays)
+answers("time_steps") do worker, message, arrays
     batches = [arrays["batch/$i"] for i in 0:(message["batches"] - 1)]
     seconds, losses = time_steps!(worker.stack, batches, draws_of(message, Dict()))
     return Dict("seconds" => seconds, "losses" => losses), NOTHING
 end
 
-"Draws of any kind, for the cross-language tests."
-function answer(worker, ::Val{:draw}, message, arrays)
+# Draws of any kind, for the cross-language tests.
+answers("draw") do worker, message, arrays
     draws, stream = draws_of(message, Dict()), message["stream"]
     dims = Tuple(Int.(reverse(message["shape"])))
     kind = message["kind"]
@@ -154,32 +180,28 @@ function answer(worker, ::Val{:draw}, message, arrays)
     return NOTHING, Dict("draw" => Array(value))
 end
 
-"Wire to Flux to a real layer and back, for the one-hot proofs: tensors and x in, the layer's output and tensors out."
-function answer(worker, ::Val{:apply_layer}, message, arrays)
+# Wire to Flux to a real layer and back, for the one-hot proofs: tensors and x in, the layer's output and tensors out.
+answers("apply_layer") do worker, message, arrays
     kind = message["kind"]
     rules = Dict(name => layout_rule("$kind.$name") for name in keys(arrays) if name != "x")
     tensors = Dict(name => to_flux(rule, arrays[name]) for (name, rule) in rules)
-    y = real_layer(Val(Symbol(kind)), tensors, message)(arrays["x"])
+    y = real_layer(kind, tensors, message)(arrays["x"])
     back = Dict("round_trip/$name" => to_wire(rule, tensors[name]) for (name, rule) in rules)
     return NOTHING, Dict("y" => y, back...)
 end
 
 sides(pad) = pad == "same" ? SamePad() : pad isa AbstractVector ? Tuple(Int.(pad)) : pad
-real_layer(::Val{:dense}, t, _) = Dense(t["weight"], false)
-real_layer(::Val{:conv}, t, m) = Conv(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
-real_layer(::Val{:conv_transpose}, t, m) =
-    ConvTranspose(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
-function real_layer(::Union{Val{:layer_norm},Val{:layer_norm_2d},Val{:layer_norm_3d}}, t, _)
-    layer = Flux.f64(LayerNorm(size(t["weight"])))
-    return filled(layer, t)
+function real_layer(kind, t, m)
+    kind == "dense" && return Dense(t["weight"], false)
+    kind == "conv" && return Conv(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
+    kind == "conv_transpose" && return ConvTranspose(t["weight"], false, identity; stride=m["stride"], pad=sides(m["pad"]))
+    startswith(kind, "layer_norm") && return filled(Flux.f64(LayerNorm(size(t["weight"]))), t)
+    kind == "group_norm" && return filled(Flux.f64(GroupNorm(length(t["weight"]), m["groups"])), t)
+    kind == "mean_pool" && return MeanPool((m["size"], m["size"]); stride=m["stride"], pad=m["pad"])
+    kind == "upsample" && return Upsample(:nearest; scale=m["scale"])
+    kind == "pad" && return x -> NNlib.pad_zeros(x, sides(m["pad"]); dims=(1, 2))
+    return Broadcast.BroadcastFunction((gelu=gelu, sigmoid=sigmoid, softplus=softplus)[Symbol(kind)])
 end
-real_layer(::Val{:group_norm}, t, m) = filled(Flux.f64(GroupNorm(length(t["weight"]), m["groups"])), t)
-real_layer(::Val{:mean_pool}, _, m) = MeanPool((m["size"], m["size"]); stride=m["stride"], pad=m["pad"])
-real_layer(::Val{:upsample}, _, m) = Upsample(:nearest; scale=m["scale"])
-real_layer(::Val{:pad}, _, m) = x -> NNlib.pad_zeros(x, sides(m["pad"]); dims=(1, 2))
-real_layer(::Val{:gelu}, _, _) = x -> gelu.(x)
-real_layer(::Val{:sigmoid}, _, _) = x -> sigmoid.(x)
-real_layer(::Val{:softplus}, _, _) = x -> softplus.(x)
 
 "A layer with such tensors by canonical name."
 function filled(layer, tensors)
@@ -189,19 +211,11 @@ function filled(layer, tensors)
     return layer
 end
 
-"The bridge's cost alone: arrays in, one number back."
-answer(worker, ::Val{:echo}, message, arrays) =
-    NOTHING, Dict("sum" => fill(sum(sum(Float64, value) for value in values(arrays))))
-
-"The draws of one step alone, without the step."
-function answer(worker, ::Val{:expand_draws}, message, arrays)
-    c, draws = worker.stack.config, draws_of(message, Dict())
-    normal(draws, "noise", (c.latent_dim, c.batch))
-    for call in ("real", "fake", "generator")
-        keep(draws, "mask/$call/discriminator.drop1", (14, 14, c.width, c.batch), c.dropout)
-        keep(draws, "mask/$call/discriminator.drop2", (7, 7, 2c.width, c.batch), c.dropout)
-    end
-    return NOTHING, NOTHING
+# The bridge's cost alone: arrays in, one number back.
+answers("echo") do worker, message, arrays
+    return NOTHING, Dict("sum" => fill(sum(sum(Float64, value) for value in values(arrays))))
 end
 
-answer(worker, ::Val{:sketch}, message, arrays) = NOTHING, Dict("sketch" => sketch(arrays["x"]))
+answers("sketch") do worker, message, arrays
+    return NOTHING, Dict("sketch" => sketch(arrays["x"]))
+end

@@ -2,11 +2,11 @@
 
 using PyganFlux, Test
 using PyganFlux: Flux
-using PyganFlux: Draws, FluxStack, FluxTutorial, keep, layout_table, normal, permutation, philox, pixels, state, step!
+using PyganFlux: Draws, FluxStack, keep, layout_table, normal, permutation, philox, pixels, published, state, step!
 using PyganFlux: draw_words, png_bytes, picture_grid, safetensors_bytes, stream_id, to_flux, to_wire, uniform, sketch
 using PyganFlux: sha256
 
-narrow(; more...) = FluxTutorial(; width=2, latent_dim=5, batch=4, grid=2, more...)
+narrow(; more...) = published("flux_tutorial"; width=2, latent_dim=5, batch=4, grid=2, more...)
 images(n) = reshape(collect(Float32, range(-1, 1; length=28 * 28 * n)), 28, 28, 1, n)
 
 @testset "Philox4x64-10 gives the published known answers" begin
@@ -58,6 +58,28 @@ end
     @test_throws r"n\.way\.scale.*pygan does not know the parameters of a Scale" PyganFlux.check_known("n", strange)
 end
 
+@testset "a published recipe has Python's defaults, and refuses what Python refuses" begin
+    c = published("mlp_gan")
+    @test (c.recipe, c.width, c.scaling, c.learning_rate) == ("mlp_gan", 256, "x/127.5-1", 0.01)
+    @test published("mlp_gan"; learning_rate=1).learning_rate === 1.0
+    @test published("mlp_gan"; width="12", dtype="float64").width === 12
+    @test_throws r"no recipe dcgan; known: flux_model_zoo, flux_tutorial, mlp_gan" published("dcgan")
+    @test_throws r"mlp_gan has no field widht; known: batch," published("mlp_gan"; widht=3)
+    @test_throws r"width must be of type Int64, got \"wide\"" published("mlp_gan"; width="wide")
+    @test_throws r"batch = 1 is out of range: expected at least 2 \(BatchNorm\)" published("mlp_gan"; batch=1)
+    @test_throws r"dtype = half is out of range: expected float32 \| float64" published("mlp_gan"; dtype="half")
+    @test_throws r"learning_rate = 0.0 is out of range: expected above 0" published("mlp_gan"; learning_rate=0.0)
+    @test_throws r"learning_rate = Inf is out of range" published("mlp_gan"; learning_rate=Inf)
+    @test_throws r"no recipe strange in Julia" PyganFlux.config_from_dict(Dict("recipe" => "strange"))
+    @test PyganFlux.config_dict(PyganFlux.config_from_dict(PyganFlux.config_dict(c))) == PyganFlux.config_dict(c)
+end
+
+@testset "every published recipe takes a step and draws pictures" for name in sort!(collect(keys(PyganFlux.PUBLISHED)))
+    stack = FluxStack(published(name; width=2, latent_dim=5, batch=4, grid=2))
+    @test all(isfinite, only(value) for (key, value) in step!(stack, images(4), Draws(0), ()) if startswith(key, "loss/"))
+    @test size(PyganFlux.generate(stack, PyganFlux.picture_latent(stack.config, 0))) == (28, 28, 1, 4)
+end
+
 @testset "one step moves what it should ($semantics, $dtype)" for semantics in ("fixed", "as_printed"), dtype in ("float32", "float64")
     stack = FluxStack(narrow(; semantics, dtype))
     before = deepcopy(state(stack))
@@ -78,14 +100,14 @@ end
     @test state(plain) == state(watched)
     place(key) = findfirst(==(key), order)
     @test place("activation/sample/generator.tanh") < place("activation/fake/discriminator.input")
-    @test place("gradient/discriminator.dense.weight") < place("state/parameter/discriminator.dense.weight")
+    @test place("gradient/discriminator/discriminator.dense.weight") < place("state/parameter/discriminator.dense.weight")
     @test place("state/buffer/generator.norm1.running_mean") < place("activation/generator/discriminator.input")
     @test allunique(order)
     modes = Dict(key => only(value) for (key, value) in out if startswith(key, "mode/"))
     @test count(values(modes)) == 6 + 3
     @test !any(value for (key, value) in modes if startswith(key, "mode/sample"))
     summed = sum(vec(sum(out["activation_gradient/$call/discriminator.dense"]; dims=2)) for call in ("real", "fake"))
-    @test summed ≈ out["gradient/discriminator.dense.bias"]
+    @test summed ≈ out["gradient/discriminator/discriminator.dense.bias"]
     @test out["pattern/generator/generator.relu1"] == (out["activation/generator/generator.relu1"] .> 0)
 end
 
@@ -160,7 +182,7 @@ end
 end
 
 @testset "the order of an epoch is drawn once and is the draw" begin
-    draws, config = Draws(4), FluxTutorial(; batch=4)
+    draws, config = Draws(4), published("flux_tutorial"; batch=4)
     expected = permutation(PyganFlux.at(draws, 2), "shuffle", 10)
     @test PyganFlux.batch_indices(config, draws, 10, 2 * 3) == expected[1:4]
     @test PyganFlux.batch_indices(config, draws, 10, 2 * 3 + 2) == expected[9:10]
@@ -168,7 +190,7 @@ end
 end
 
 @testset "other orders of the images" begin
-    indices(step; how...) = PyganFlux.batch_indices(FluxTutorial(; batch=4, how...), Draws(4), 10, step)
+    indices(step; how...) = PyganFlux.batch_indices(published("flux_tutorial"; batch=4, how...), Draws(4), 10, step)
     @test indices(4; order="in_order") == 5:8
     @test indices(2; order="in_order", last_batch="dropped") == 1:4
     @test length(indices(7; order="with_replacement")) == 4

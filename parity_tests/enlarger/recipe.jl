@@ -1,33 +1,12 @@
 # The enlarger in Flux: padding inside the convolutions, the branch as a SkipConnection.
 # Images (28, 28, 1, N) in [-1, 1], pictures (14, 14, 1, N) in [0, 1].
 
-Base.@kwdef struct Enlarger
-    recipe::String
-    seed::Int
-    device::String
-    dtype::String
-    constants::String
-    randomness::String
-    order::String
-    shuffle_buffer::Int
-    last_batch::String
-    scaling::String
-    threads::Int
-    width::Int
-    batch::Int
-    epochs::Int
-    learning_rate::Float64
-    dropout::Float64
-    softening::Float64
-    brightness::Float64
-end
-
 # PyTorch crops in a layer of its own what is padding of the transposed convolution here.
-published_names(::Enlarger, network) = (; Symbol("body.up") => Symbol("body.crop"))
+published_names(::Recipe{:enlarger}, network) = (; Symbol("body.up") => Symbol("body.crop"))
 
-kinks(::Enlarger) = ()
+kinks(::Recipe{:enlarger}) = ()
 
-function networks(c::Enlarger)
+function networks(c::Recipe{:enlarger})
     w, eps = c.width, 1.0f-5
     dropout = c.randomness == "native" ? Dropout(c.dropout) : DrawnDropout(c.dropout, 1 / (1 - c.dropout))
     body = Chain(;
@@ -50,11 +29,11 @@ function networks(c::Enlarger)
     return Dict("enlarger" => enlarger)
 end
 
-optimisers(c::Enlarger) = Dict(
+optimisers(c::Recipe{:enlarger}) = Dict(
     "enlarger" => Adam(constant(c, c.learning_rate), (constant(c, 0.9), constant(c, 0.999)), constant(c, 1e-8)),
 )
 
-function initial_weight(::Enlarger, draws::Draws, stream, kind, dims)
+function initial_weight(::Recipe{:enlarger}, draws::Draws, stream, kind, dims)
     fans = prod(dims[1:(end - 2)]) * (dims[end - 1] + dims[end])
     return (uniform(draws, stream, dims) .- 0.5f0) .* sqrt(24.0f0 / Float32(fans))
 end
@@ -67,7 +46,7 @@ function loss_of(made, wanted, c)
     return softened + weight * sum(abs2, brightness(made) .- brightness(wanted)) / size(made, 4)
 end
 
-function train_step!(run, c::Enlarger, real)
+function train_step!(run, c::Recipe{:enlarger}, real)
     wanted = (MeanPool((2, 2))(real) .+ 1) ./ 2
     update!(run, "enlarger") do enlarger
         made = call(run, "images", "enlarger", enlarger, real)
@@ -76,5 +55,3 @@ function train_step!(run, c::Enlarger, real)
     end
     return nothing
 end
-
-RECIPES["enlarger"] = Enlarger

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pygan.config import RunConfig, float32, positive, sourced
+from pygan.config import RunConfig, float32, sourced
 from pygan.draws import Draws
 from pygan.recipes import StepContext
 from pygan.recipes.adam import OptimisersAdam
@@ -30,13 +30,13 @@ class Config(RunConfig):
     networks: ClassVar[tuple[str, ...]] = ("enlarger",)
     narrow: ClassVar[Mapping[str, Any]] = {"width": 4, "batch": 4}
 
-    width: int = sourced(16, OURS, lambda value: value > 0 and value % 2 == 0, "even")
-    batch: int = sourced(32, OURS, positive, "at least 1")
-    epochs: int = sourced(1, OURS, positive, "at least 1")
-    learning_rate: float = sourced(3e-3, OURS, positive, "above 0")
-    dropout: float = sourced(0.25, OURS, lambda value: 0 <= value < 1, "0 <= dropout < 1")
-    softening: float = sourced(1e-2, OURS, positive, "above 0")
-    brightness: float = sourced(0.25, OURS, positive, "above 0")
+    width: int = sourced(16, OURS, at_least=2, note="even")
+    batch: int = sourced(32, OURS, at_least=1)
+    epochs: int = sourced(1, OURS, at_least=1)
+    learning_rate: float = sourced(3e-3, OURS, above=0)
+    dropout: float = sourced(0.25, OURS, at_least=0, below=1)
+    softening: float = sourced(1e-2, OURS, above=0)
+    brightness: float = sourced(0.25, OURS, above=0)
 
 
 class Enlarger(nn.Module):

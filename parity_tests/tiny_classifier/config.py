@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pygan.config import RunConfig, positive, sourced
+from pygan.config import RunConfig, sourced
 
 OURS = "ours: a recipe that is no GAN, to prove the parity code on"
 
@@ -24,17 +24,17 @@ class TinyClassifierConfig(RunConfig):
     image_size: ClassVar[int] = 28
     networks: ClassVar[tuple[str, ...]] = ("classifier",)
 
-    width: int = sourced(4, OURS, positive, "at least 1")
-    batch: int = sourced(8, OURS, lambda v: v > 1, "at least 2 (BatchNorm)")
-    epochs: int = sourced(1, OURS, positive, "at least 1")
-    learning_rate: float = sourced(1e-3, OURS, positive, "above 0")
-    beta1: float = sourced(0.5, OURS, lambda v: 0 <= v < 1, "0 <= beta1 < 1")
-    beta2: float = sourced(0.99, OURS, lambda v: 0 <= v < 1, "0 <= beta2 < 1")
-    adam_eps: float = sourced(1e-7, OURS, positive, "above 0")
-    dropout: float = sourced(0.25, OURS, lambda v: 0 <= v < 1, "0 <= dropout < 1")
-    turned: float = sourced(0.5, OURS, lambda v: 0 <= v <= 1, "0 <= turned <= 1")
-    bn_eps: float = sourced(1e-3, OURS, positive, "above 0")
-    bn_momentum: float = sourced(0.2, OURS, lambda v: 0 < v <= 1, "0 < momentum <= 1")
+    width: int = sourced(4, OURS, at_least=1)
+    batch: int = sourced(8, OURS, at_least=2, note="BatchNorm")
+    epochs: int = sourced(1, OURS, at_least=1)
+    learning_rate: float = sourced(1e-3, OURS, above=0)
+    beta1: float = sourced(0.5, OURS, at_least=0, below=1)
+    beta2: float = sourced(0.99, OURS, at_least=0, below=1)
+    adam_eps: float = sourced(1e-7, OURS, above=0)
+    dropout: float = sourced(0.25, OURS, at_least=0, below=1)
+    turned: float = sourced(0.5, OURS, at_least=0, at_most=1)
+    bn_eps: float = sourced(1e-3, OURS, above=0)
+    bn_momentum: float = sourced(0.2, OURS, above=0, at_most=1)
 
     @property
     def dropout_scale(self) -> float:

@@ -1,34 +1,7 @@
 # The tiny classifier in Flux. Images (28, 28, 1, N) in [-1, 1], logits (2, N): upright, turned.
 # Evaluated inside PyganFlux by its worker, whose names it extends.
 
-Base.@kwdef struct TinyClassifier
-    recipe::String = "tiny_classifier"
-    seed::Int = 0
-    device::String = "cpu"
-    dtype::String = "float32"
-    constants::String = "float32"
-    randomness::String = "keyed"
-    order::String = "shuffled"
-    shuffle_buffer::Int = 1000
-    last_batch::String = "kept"
-    scaling::String = "2*x/255-1"
-    threads::Int = 0
-    width::Int = 4
-    batch::Int = 8
-    epochs::Int = 1
-    learning_rate::Float64 = 1e-3
-    beta1::Float64 = 0.5
-    beta2::Float64 = 0.99
-    adam_eps::Float64 = 1e-7
-    dropout::Float64 = 0.25
-    turned::Float64 = 0.5
-    bn_eps::Float64 = 1e-3
-    bn_momentum::Float64 = 0.2
-
-    TinyClassifier(values...) = checked(new(values...))
-end
-
-function checked(c::TinyClassifier)
+function checked(c::Recipe{:tiny_classifier})
     must(holds, name) = holds || error("$name = $(getfield(c, name)) is out of range")
     must(c.recipe == "tiny_classifier", :recipe)
     must(c.dtype in ("float32", "float64"), :dtype)
@@ -45,11 +18,11 @@ function checked(c::TinyClassifier)
     return c
 end
 
-published_names(::TinyClassifier, network) = (norm1=:relu1, conv2=:tanh)
+published_names(::Recipe{:tiny_classifier}, network) = (norm1=:relu1, conv2=:tanh)
 
-kinks(::TinyClassifier) = (:relu1,)
+kinks(::Recipe{:tiny_classifier}) = (:relu1,)
 
-function networks(c::TinyClassifier)
+function networks(c::Recipe{:tiny_classifier})
     w = c.width
     dropout = c.randomness == "native" ? Dropout(c.dropout) : DrawnDropout(c.dropout, constant(c, 1 / (1 - c.dropout)))
     classifier = Chain(;
@@ -63,12 +36,12 @@ function networks(c::TinyClassifier)
     return Dict("classifier" => classifier)
 end
 
-optimisers(c::TinyClassifier) = Dict(
+optimisers(c::Recipe{:tiny_classifier}) = Dict(
     "classifier" => Adam(constant(c, c.learning_rate), (constant(c, c.beta1), constant(c, c.beta2)), constant(c, c.adam_eps)),
 )
 
 "Glorot-uniform from the draws `init/<path>`, as wire arrays of the given PyTorch shape in reverse."
-function initial_weight(::TinyClassifier, draws::Draws, stream, kind, dims)
+function initial_weight(::Recipe{:tiny_classifier}, draws::Draws, stream, kind, dims)
     fan_in_and_out = prod(dims[1:(end - 2)]) * (dims[end - 1] + dims[end])
     return (uniform(draws, stream, dims) .- 0.5f0) .* sqrt(24.0f0 / Float32(fan_in_and_out))
 end
@@ -77,7 +50,7 @@ turned_ones(draws::Draws, count, rate) = keep(draws, "turned", (count,), rate)
 turned_ones(::NativeDraws, count, rate) = rand(Float32, count) .>= rate
 
 "One step: turn the drawn images of the batch by 180 degrees, then softmax cross-entropy."
-function train_step!(run, c::TinyClassifier, real)
+function train_step!(run, c::Recipe{:tiny_classifier}, real)
     turned = turned_ones(run.draws, size(real, 4), c.turned)
     images = copy(real)
     images[:, :, :, turned] = reverse(real[:, :, :, turned]; dims=(1, 2))
@@ -89,5 +62,3 @@ function train_step!(run, c::TinyClassifier, real)
     end
     return nothing
 end
-
-RECIPES["tiny_classifier"] = TinyClassifier

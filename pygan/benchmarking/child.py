@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pygan.benchmarking.rows import Row
 from pygan.errors import PyganError
+from pygan.recipes.own import load_from_parent
 
 
 class Runner(Protocol):
@@ -90,6 +91,7 @@ def answer(runner: Runner, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     """Answer requests until standard input ends."""
+    load_from_parent()
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

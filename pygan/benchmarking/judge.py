@@ -34,6 +34,7 @@ from pygan.parity.referee import Referee, RefereeRun
 from pygan.parity.rounding import LayerNoise, Noise, backward_noise, elementwise_backward, forward_noise
 from pygan.parity.sides import Pair, words_of
 from pygan.recipes import config_from_dict
+from pygan.recipes.own import load_from_parent
 from pygan.records import StepRecord
 from pygan.traces import Header, Trace
 
@@ -205,6 +206,7 @@ class LeanRun(RefereeRun):
 
 def main(arguments: list[str]) -> int:
     """Print each row's verdict as a line of JSON; exit code 0 all agree, 1 one differs, 2 one cannot be judged."""
+    load_from_parent()
     images, cores, *folders = arguments
     judge_row = Judge(int(images), int(cores))
     codes = []

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from pygan.benchmarking import machine
 from pygan.errors import WorkerError
+from pygan.recipes.own import for_children
 
 START_SECONDS = 1200.0
 ANSWER_SECONDS = 1200.0
@@ -31,7 +32,8 @@ def child_environment(cores: int, more: Mapping[str, str] | None = None) -> dict
     """The environment with every library's thread count set to ``cores``, no thread that waits by spinning, and
     ``more``."""
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE", **(more or {})}
+    threads = {**dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**os.environ, **for_children(), **threads, **(more or {})}
 
 
 class RowProcess:

@@ -185,7 +185,7 @@ class Session:
             process.stop()
             verdict = judged(trace, images, self.cores)
             first_loss = sum(float(value) for value in Trace(trace).record(0).loss.values())
-        law = law_faults(process.ask("law"), config.dropout) if row.randomness == "native" else []
+        law = law_faults(process.ask("law")) if row.randomness == "native" else []
         again = process.ask("steps", count=2)["seconds"]
         process.stop()
         one = Measured(self._settled(row), before, first_step=verdict, law=law, first_loss=first_loss)

@@ -142,7 +142,7 @@ class TorchRunner:
         if what == "law":
             from pygan.benchmarking.native_law import torch_sample
 
-            return torch_sample(self._config)
+            return torch_sample(self.stack.networks, self._config.device)
         raise ValueError(f"a torch row has no request {what!r}")
 
     def close(self) -> None:

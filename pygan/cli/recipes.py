@@ -54,7 +54,7 @@ def _fields(kind: type[RunConfig]) -> dict[str, dict[str, Any]]:
         item.name: {
             "default": item.default,
             "type": type(item.default).__name__,
-            "allowed": item.metadata["expected"],
+            "allowed": str(item.metadata["range"]),
             "source": item.metadata["source"],
         }
         for item in dataclasses.fields(kind)

@@ -45,9 +45,10 @@ class Batches:
             if sha256(scheduled.tobytes()) != theirs:
                 return None
             seen = self._seen(step)
-            if seen.shape != scheduled.shape or not np.abs(seen - scheduled).max() <= SCALING_GAP:
+            gap = float(np.abs(seen - scheduled).max()) if seen.shape == scheduled.shape else np.inf
+            if not 0 < gap <= SCALING_GAP:
                 return None
-            self.gaps[step] = float(np.abs(seen - scheduled).max())
+            self.gaps[step] = gap
         return self.gaps[step]
 
     def _seen(self, step: int) -> np.ndarray:

@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pygan.config import ORDERS, RunConfig, one_of, positive, sourced
+from pygan.config import ORDERS, RunConfig, sourced
 
 ZOO = "FluxML/model-zoo vision/dcgan_mnist/dcgan_mnist.jl @0982bae"
-
-
-def _rate(value: float) -> bool:
-    return 0 <= value < 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +26,24 @@ class FluxModelZooConfig(RunConfig):
     order: str = sourced(
         "in_order",
         f"{ZOO}: consecutive parts of 1:60000, never shuffled",
-        **one_of(*ORDERS),
+        choices=ORDERS,
     )
-    width: int = sourced(64, f"{ZOO}: 64 filters in the first convolution", positive, "at least 1")
-    latent_dim: int = sourced(100, f"{ZOO}: latent_dim = 100", positive, "at least 1")
-    batch: int = sourced(128, f"{ZOO}: batch_size = 128", lambda v: v > 1, "at least 2 (BatchNorm)")
-    epochs: int = sourced(20, f"{ZOO}: epochs = 20", positive, "at least 1")
-    picture_every: int = sourced(1000, f"{ZOO}: verbose_freq = 1000", positive, "at least 1")
-    grid: int = sourced(6, f"{ZOO}: output_x = output_y = 6", lambda v: 1 <= v <= 32, "1 .. 32")
-    discriminator_lr: float = sourced(2e-4, f"{ZOO}: lr_dscr = 0.0002f0", positive, "above 0")
-    generator_lr: float = sourced(2e-4, f"{ZOO}: lr_gen = 0.0002f0", positive, "above 0")
-    beta1: float = sourced(0.9, "Flux's default of Adam", _rate, "0 <= beta1 < 1")
-    beta2: float = sourced(0.999, "Flux's default of Adam", _rate, "0 <= beta2 < 1")
-    adam_eps: float = sourced(1e-8, "Optimisers.jl 0.4.8 default of Adam", positive, "above 0")
-    dropout: float = sourced(0.25, f"{ZOO}: Dropout(0.25)", _rate, "0 <= dropout < 1")
-    leaky_slope: float = sourced(0.2, f"{ZOO}: leakyrelu slope 0.2f0", _rate, "0 <= slope < 1")
-    init_std: float = sourced(0.02, f"{ZOO}: randn * 0.02f0 for (transposed) convolutions", positive, "above 0")
-    bn_eps: float = sourced(1e-5, "Flux's default of BatchNorm, 1f-5", positive, "above 0")
-    bn_momentum: float = sourced(0.1, "Flux's default of BatchNorm, 0.1f0", lambda v: 0 < v <= 1, "0 < momentum <= 1")
+    width: int = sourced(64, f"{ZOO}: 64 filters in the first convolution", at_least=1)
+    latent_dim: int = sourced(100, f"{ZOO}: latent_dim = 100", at_least=1)
+    batch: int = sourced(128, f"{ZOO}: batch_size = 128", at_least=2, note="BatchNorm")
+    epochs: int = sourced(20, f"{ZOO}: epochs = 20", at_least=1)
+    picture_every: int = sourced(1000, f"{ZOO}: verbose_freq = 1000", at_least=1)
+    grid: int = sourced(6, f"{ZOO}: output_x = output_y = 6", at_least=1, at_most=32)
+    discriminator_lr: float = sourced(2e-4, f"{ZOO}: lr_dscr = 0.0002f0", above=0)
+    generator_lr: float = sourced(2e-4, f"{ZOO}: lr_gen = 0.0002f0", above=0)
+    beta1: float = sourced(0.9, "Flux's default of Adam", at_least=0, below=1)
+    beta2: float = sourced(0.999, "Flux's default of Adam", at_least=0, below=1)
+    adam_eps: float = sourced(1e-8, "Optimisers.jl 0.4.8 default of Adam", above=0)
+    dropout: float = sourced(0.25, f"{ZOO}: Dropout(0.25)", at_least=0, below=1)
+    leaky_slope: float = sourced(0.2, f"{ZOO}: leakyrelu slope 0.2f0", at_least=0, below=1)
+    init_std: float = sourced(0.02, f"{ZOO}: randn * 0.02f0 for (transposed) convolutions", above=0)
+    bn_eps: float = sourced(1e-5, "Flux's default of BatchNorm, 1f-5", above=0)
+    bn_momentum: float = sourced(0.1, "Flux's default of BatchNorm, 0.1f0", above=0, at_most=1)
 
     @property
     def pictures(self) -> int:

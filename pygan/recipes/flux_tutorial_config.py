@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pygan.config import RunConfig, one_of, positive, sourced
+from pygan.config import RunConfig, sourced
 
 AS_PRINTED = (
     "semantics 'as_printed': the published loop computes the fake images outside the differentiated closure, so the "
     "generator never receives a gradient and never trains (FluxML/Flux.jl issue 1854). This reproduces that defect."
 )
 ARTICLE = "Flux.jl docs/old_tutorials/2021-10-08-dcgan-mnist.md @3f2f828b5"
-
-
-def _rate(value: float) -> bool:
-    return 0 <= value < 1
 
 
 NARROW: Mapping[str, Any] = {"width": 2, "latent_dim": 5, "batch": 8, "grid": 2}
@@ -40,24 +36,24 @@ class FluxTutorialConfig(RunConfig):
     semantics: str = sourced(
         "fixed",
         "ours: the smallest repair of the published loop (FluxML/Flux.jl issue 1854)",
-        **one_of("fixed", "as_printed"),
+        choices=("fixed", "as_printed"),
     )
-    width: int = sourced(64, f"{ARTICLE}: 64 filters in the first convolution", positive, "at least 1")
-    latent_dim: int = sourced(100, f"{ARTICLE}: latent_dim = 100", positive, "at least 1")
-    batch: int = sourced(128, f"{ARTICLE}: batch_size = 128", lambda v: v > 1, "at least 2 (BatchNorm)")
-    epochs: int = sourced(25, f"{ARTICLE}: epochs = 25", positive, "at least 1")
-    picture_every: int = sourced(1000, f"{ARTICLE}: verbose_freq = 1000", positive, "at least 1")
-    grid: int = sourced(5, f"{ARTICLE}: output_dim = 5", lambda v: 1 <= v <= 32, "1 .. 32")
-    discriminator_lr: float = sourced(2e-4, f"{ARTICLE}: disc_lr = 0.0002", positive, "above 0")
-    generator_lr: float = sourced(2e-4, f"{ARTICLE}: gen_lr = 0.0002", positive, "above 0")
-    beta1: float = sourced(0.9, "Flux's default of Adam (not the DCGAN paper's 0.5)", _rate, "0 <= beta1 < 1")
-    beta2: float = sourced(0.999, "Flux's default of Adam", _rate, "0 <= beta2 < 1")
-    adam_eps: float = sourced(1e-8, "Optimisers.jl 0.4.8 default of Adam", positive, "above 0")
-    dropout: float = sourced(0.3, f"{ARTICLE}: Dropout(0.3)", _rate, "0 <= dropout < 1")
-    leaky_slope: float = sourced(0.2, f"{ARTICLE}: leakyrelu slope 0.2f0", _rate, "0 <= slope < 1")
-    init_std: float = sourced(0.02, f"{ARTICLE}: randn * 0.02f0 for (transposed) convolutions", positive, "above 0")
-    bn_eps: float = sourced(1e-5, "Flux's default of BatchNorm, 1f-5", positive, "above 0")
-    bn_momentum: float = sourced(0.1, "Flux's default of BatchNorm, 0.1f0", lambda v: 0 < v <= 1, "0 < momentum <= 1")
+    width: int = sourced(64, f"{ARTICLE}: 64 filters in the first convolution", at_least=1)
+    latent_dim: int = sourced(100, f"{ARTICLE}: latent_dim = 100", at_least=1)
+    batch: int = sourced(128, f"{ARTICLE}: batch_size = 128", at_least=2, note="BatchNorm")
+    epochs: int = sourced(25, f"{ARTICLE}: epochs = 25", at_least=1)
+    picture_every: int = sourced(1000, f"{ARTICLE}: verbose_freq = 1000", at_least=1)
+    grid: int = sourced(5, f"{ARTICLE}: output_dim = 5", at_least=1, at_most=32)
+    discriminator_lr: float = sourced(2e-4, f"{ARTICLE}: disc_lr = 0.0002", above=0)
+    generator_lr: float = sourced(2e-4, f"{ARTICLE}: gen_lr = 0.0002", above=0)
+    beta1: float = sourced(0.9, "Flux's default of Adam (not the DCGAN paper's 0.5)", at_least=0, below=1)
+    beta2: float = sourced(0.999, "Flux's default of Adam", at_least=0, below=1)
+    adam_eps: float = sourced(1e-8, "Optimisers.jl 0.4.8 default of Adam", above=0)
+    dropout: float = sourced(0.3, f"{ARTICLE}: Dropout(0.3)", at_least=0, below=1)
+    leaky_slope: float = sourced(0.2, f"{ARTICLE}: leakyrelu slope 0.2f0", at_least=0, below=1)
+    init_std: float = sourced(0.02, f"{ARTICLE}: randn * 0.02f0 for (transposed) convolutions", above=0)
+    bn_eps: float = sourced(1e-5, "Flux's default of BatchNorm, 1f-5", above=0)
+    bn_momentum: float = sourced(0.1, "Flux's default of BatchNorm, 0.1f0", above=0, at_most=1)
 
     @property
     def caveats(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pygan.config import ORDERS, SCALINGS, RunConfig, one_of, positive, sourced
+from pygan.config import ORDERS, SCALINGS, RunConfig, sourced
 
 ARTICLE = "the published article's code, an adaptation of eriklindernoren/Keras-GAN gan/gan.py"
 
@@ -26,22 +26,20 @@ class MlpGanConfig(RunConfig):
     order: str = sourced(
         "with_replacement",
         f"{ARTICLE}: each batch is drawn by np.random.randint",
-        **one_of(*ORDERS),
+        choices=ORDERS,
     )
-    scaling: str = sourced("x/127.5-1", f"{ARTICLE}: x / 127.5 - 1", **one_of(*SCALINGS))
-    width: int = sourced(256, f"{ARTICLE}: Dense(256)", positive, "at least 1")
-    latent_dim: int = sourced(100, f"{ARTICLE}: 100", positive, "at least 1")
-    batch: int = sourced(32, f"{ARTICLE}: batch_size=32 in the call", lambda v: v > 1, "at least 2 (BatchNorm)")
-    epochs: int = sourced(10000, f"{ARTICLE}: epochs=10000, each of one batch", positive, "at least 1")
-    picture_every: int = sourced(200, f"{ARTICLE}: sample_interval=200 in the call", positive, "at least 1")
-    grid: int = sourced(5, f"{ARTICLE}: 5 rows of 5", lambda v: 1 <= v <= 32, "1 .. 32")
-    learning_rate: float = sourced(0.01, "Keras's default of SGD", positive, "above 0")
-    leaky_slope: float = sourced(0.2, f"{ARTICLE}: LeakyReLU(0.2)", lambda v: 0 <= v < 1, "0 <= slope < 1")
-    bn_eps: float = sourced(1e-3, "Keras's default of BatchNormalization", positive, "above 0")
-    bn_momentum: float = sourced(
-        0.2, f"{ARTICLE}: momentum 0.8, the share that Keras keeps", lambda v: 0 < v <= 1, "0 < momentum <= 1"
-    )
-    clip: float = sourced(1e-7, "Keras's epsilon, within which probabilities are clipped", positive, "above 0")
+    scaling: str = sourced("x/127.5-1", f"{ARTICLE}: x / 127.5 - 1", choices=SCALINGS)
+    width: int = sourced(256, f"{ARTICLE}: Dense(256)", at_least=1)
+    latent_dim: int = sourced(100, f"{ARTICLE}: 100", at_least=1)
+    batch: int = sourced(32, f"{ARTICLE}: batch_size=32 in the call", at_least=2, note="BatchNorm")
+    epochs: int = sourced(10000, f"{ARTICLE}: epochs=10000, each of one batch", at_least=1)
+    picture_every: int = sourced(200, f"{ARTICLE}: sample_interval=200 in the call", at_least=1)
+    grid: int = sourced(5, f"{ARTICLE}: 5 rows of 5", at_least=1, at_most=32)
+    learning_rate: float = sourced(0.01, "Keras's default of SGD", above=0)
+    leaky_slope: float = sourced(0.2, f"{ARTICLE}: LeakyReLU(0.2)", at_least=0, below=1)
+    bn_eps: float = sourced(1e-3, "Keras's default of BatchNormalization", above=0)
+    bn_momentum: float = sourced(0.2, f"{ARTICLE}: momentum 0.8, the share that Keras keeps", above=0, at_most=1)
+    clip: float = sourced(1e-7, "Keras's epsilon, within which probabilities are clipped", above=0)
 
     @property
     def pictures(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -61,9 +62,24 @@ def load_recipe(place: Path) -> type[RunConfig]:
     if known_as is not None and not is_own(known_as):
         raise ConfigError(f"{file}: {kind.recipe!r} is the name of a recipe of pygan's own; choose another one")
     kind.torch_module = module.__name__
-    flux = file.with_suffix(".jl")
-    kind.julia_files = (flux,) if flux.is_file() else ()
+    kind.julia_files = (file.with_suffix(".jl"),)
     return register(kind)
+
+
+NAMED = "PYGAN_NAMED_RECIPES"
+"""Environment variable by which a process gives its children the recipe files that its user named."""
+
+
+def for_children() -> dict[str, str]:
+    """What a child's environment must have to know the same recipes (:func:`load_from_parent`)."""
+    files = [str(sys.modules[kind.torch_module].__file__) for kind in own_recipes()]
+    return {NAMED: os.pathsep.join(files)} if files else {}
+
+
+def load_from_parent() -> None:
+    """Load the recipes that the parent process loaded."""
+    for file in filter(None, os.environ.get(NAMED, "").split(os.pathsep)):
+        load_recipe(Path(file))
 
 
 PREFIX = "pygan_own_"

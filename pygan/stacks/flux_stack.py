@@ -226,6 +226,8 @@ class FluxStack:
         include: Sequence[Path] = (),
     ) -> None:
         self.config: Any = config
+        if missing := [str(path) for path in config.julia_files if not path.is_file()]:
+            raise ConfigError(f"there is no {', '.join(missing)}: the Flux side of the recipe {config.recipe}")
         self.worker = Worker(setup or find_julia(), default_timeout() if timeout is None else timeout)
         threads = config.threads or os.cpu_count() or 1
         try:

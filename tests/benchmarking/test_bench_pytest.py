@@ -52,6 +52,7 @@ def test_rows_are_replayed_refused_rows_fail_and_reasons_are_shown(root: Path, s
     assert read(tmp_path / "out.json") == read(stored)
 
 
+@pytest.mark.slow
 def test_compare_and_histogram_read_what_was_saved(root: Path, stored: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         replay(root, stored, "--benchmark-json", tmp_path / f"{name}.json", "-k", "injected")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from bench_samples import GOOD, LOSSES, facts, group, measured, quiet, report, samples
+from torch import nn
 
 from pygan.benchmarking.batches import Batches
 from pygan.benchmarking.groups import IDLE_SHARE
 from pygan.benchmarking.native_law import faults as law_faults
+from pygan.benchmarking.native_law import torch_sample
 from pygan.benchmarking.rows import ROWS, chosen, mislabelled, unequal
 from pygan.benchmarking.verdicts import LOSS_BAND, STEPS, Verdict, as_judged, timed_losses
 from pygan.data import load
@@ -166,12 +168,24 @@ def test_native_randomness_of_another_law_is_refused() -> None:
 
 
 def test_the_law_is_seen_in_each_number() -> None:
-    n = 1 << 20
-    good = {"count": n, "kept": 0.7001, "low": 1 / 0.7, "high": 1 / 0.7, "mean": 1e-3, "variance": 1.001}
-    assert law_faults(good, 0.3) == []
-    for key, value in {"kept": 0.69, "low": 1.0, "high": 1.43, "mean": 0.02, "variance": 1.02}.items():
-        assert len(law_faults({**good, key: value}, 0.3)) == 1, key
-    assert law_faults({**good, "mean": float("nan")}, 0.3)
+    dropout = {"rate": 0.3, "kept": 0.7001, "low": 1 / 0.7, "high": 1 / 0.7}
+    good = {"count": 1 << 20, "dropout": [dropout], "mean": 1e-3, "variance": 1.001}
+    assert law_faults(good) == law_faults({**good, "dropout": []}) == []
+    for key, value in {"kept": 0.69, "low": 1.0, "high": 1.43}.items():
+        assert len(law_faults({**good, "dropout": [{**dropout, key: value}]})) == 1, key
+    for key, value in {"mean": 0.02, "variance": 1.02}.items():
+        assert len(law_faults({**good, key: value})) == 1, key
+    assert law_faults({**good, "mean": float("nan")})
+
+
+def test_the_law_is_sampled_from_the_networks_own_dropout() -> None:
+    networks = {"one": nn.Sequential(nn.Dropout(0.3), nn.Dropout(0.3)), "other": nn.Sequential(nn.Linear(2, 2))}
+    found = torch_sample(networks, "cpu")
+    assert [one["rate"] for one in found["dropout"]] == [0.3] and law_faults(found) == []
+    wrong = nn.Dropout(0.3)
+    wrong.forward = nn.Dropout(0.31).train().forward  # type: ignore[method-assign]
+    assert law_faults(torch_sample({"one": wrong}, "cpu"))
+    assert torch_sample({"other": networks["other"]}, "cpu")["dropout"] == []
 
 
 def test_a_control_that_does_not_straddle_one_marks_the_group() -> None:

@@ -165,6 +165,7 @@ class Alive(TorchDispatchMode):
         return made
 
 
+@pytest.mark.slow
 def test_it_needs_no_more_memory_than_the_idiomatic_step() -> None:
     peaks = []
     for kind in (TorchStack, FastTorchStack):

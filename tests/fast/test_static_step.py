@@ -180,7 +180,7 @@ def test_a_static_step_reads_and_uploads_nothing(semantics: str, monkeypatch: py
         fast.run_class(fast, Draws(0)).update("generator", fast.networks["generator"].dense.weight.sum())
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
 def test_a_full_width_static_step_runs_where_no_tensor_has_values(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's meta device refuses every read, from C++ too, and, as CUDA does, tensors of two devices in one operation.
     It takes a scalar from the CPU, which a graph would freeze, so nothing of the state may lie there."""

@@ -1,44 +1,11 @@
 # The DCGAN of Flux's model zoo in the explicit style of Flux 0.16 (facts/systems.md, section 2).
 # Images (28, 28, 1, N) in [-1, 1], latent vectors (latent_dim, N), logits (1, N).
 
-"Every number of the recipe; Python checks them."
-Base.@kwdef struct FluxModelZoo
-    recipe::String = "flux_model_zoo"
-    seed::Int = 0
-    device::String = "cpu"
-    dtype::String = "float32"
-    constants::String = "float32"
-    randomness::String = "keyed"
-    order::String = "in_order"
-    shuffle_buffer::Int = 1000
-    last_batch::String = "kept"
-    scaling::String = "2*x/255-1"
-    threads::Int = 0
-    width::Int = 64
-    latent_dim::Int = 100
-    batch::Int = 128
-    epochs::Int = 20
-    picture_every::Int = 1000
-    grid::Int = 6
-    discriminator_lr::Float64 = 2e-4
-    generator_lr::Float64 = 2e-4
-    beta1::Float64 = 0.9
-    beta2::Float64 = 0.999
-    adam_eps::Float64 = 1e-8
-    dropout::Float64 = 0.25
-    leaky_slope::Float64 = 0.2
-    init_std::Float64 = 0.02
-    bn_eps::Float64 = 1e-5
-    bn_momentum::Float64 = 0.1
-end
+published_names(::Recipe{:flux_model_zoo}, network) = network == "generator" ? (norm1=:relu1, norm2=:relu2, norm3=:relu3) : (;)
 
-RECIPES["flux_model_zoo"] = FluxModelZoo
+kinks(::Recipe{:flux_model_zoo}) = (:relu1, :relu2, :relu3, :leaky1, :leaky2)
 
-published_names(::FluxModelZoo, network) = network == "generator" ? (norm1=:relu1, norm2=:relu2, norm3=:relu3) : (;)
-
-kinks(::FluxModelZoo) = (:relu1, :relu2, :relu3, :leaky1, :leaky2)
-
-function networks(c::FluxModelZoo)
+function networks(c::Recipe{:flux_model_zoo})
     w, slope, latent = c.width, Float32(c.leaky_slope), c.latent_dim
     init(dims...) = Float32(c.init_std) .* randn(Float32, dims...)
     norm(channels) = BatchNorm(channels, relu; eps=Float32(c.bn_eps), momentum=Float32(c.bn_momentum))
@@ -67,19 +34,19 @@ function networks(c::FluxModelZoo)
     return Dict("discriminator" => discriminator, "generator" => generator)
 end
 
-function optimisers(c::FluxModelZoo)
+function optimisers(c::Recipe{:flux_model_zoo})
     betas = (constant(c, c.beta1), constant(c, c.beta2))
     adam(rate) = Adam(constant(c, rate), betas, constant(c, c.adam_eps))
     return Dict("discriminator" => adam(c.discriminator_lr), "generator" => adam(c.generator_lr))
 end
 
 "Dense weights Glorot-uniform, convolutions N(0, init_std), from the draws `init/<path>`, as wire arrays."
-function initial_weight(c::FluxModelZoo, draws::Draws, stream, kind, dims)
+function initial_weight(c::Recipe{:flux_model_zoo}, draws::Draws, stream, kind, dims)
     kind == "dense" && return (uniform(draws, stream, dims) .- 0.5f0) .* sqrt(24.0f0 / Float32(sum(dims)))
     return normal(draws, stream, dims) .* Float32(c.init_std)
 end
 
-function train_step!(run, c::FluxModelZoo, real)
+function train_step!(run, c::Recipe{:flux_model_zoo}, real)
     D, G = run.networks["discriminator"], run.networks["generator"]
     noise(of) = on_device(run, normal(run.draws, "noise/$of", (c.latent_dim, c.batch)))
     fake = call(run, "sample", "generator", G, noise("discriminator"))
@@ -101,5 +68,5 @@ function train_step!(run, c::FluxModelZoo, real)
 end
 
 "Pictures (28, 28, 1, n): the generator in test mode on each latent vector alone."
-pictures(run, ::FluxModelZoo, latent) =
+pictures(run, ::Recipe{:flux_model_zoo}, latent) =
     reduce((a, b) -> cat(a, b; dims=4), [call(run, "picture", "generator", run.networks["generator"], z[:, :]) for z in eachcol(latent)])

@@ -1,37 +1,13 @@
 # The MLP GAN of Keras-GAN in the explicit style of Flux 0.16 (pygan/recipes/mlp_gan.py says where it comes from).
 # Images (28, 28, 1, N) in [-1, 1], latent vectors (latent_dim, N), probabilities (1, N).
 
-"Every number of the recipe; Python checks them."
-Base.@kwdef struct MlpGan
-    recipe::String = "mlp_gan"
-    seed::Int = 0
-    device::String = "cpu"
-    dtype::String = "float32"
-    constants::String = "float32"
-    randomness::String = "keyed"
-    order::String = "with_replacement"
-    shuffle_buffer::Int = 1000
-    last_batch::String = "kept"
-    scaling::String = "x/127.5-1"
-    threads::Int = 0
-    width::Int = 256
-    latent_dim::Int = 100
-    batch::Int = 32
-    epochs::Int = 10000
-    picture_every::Int = 200
-    grid::Int = 5
-    learning_rate::Float64 = 0.01
-    leaky_slope::Float64 = 0.2
-    bn_eps::Float64 = 1e-3
-    bn_momentum::Float64 = 0.2
-    clip::Float64 = 1e-7
-end
+published_names(::Recipe{:mlp_gan}, network) = network == "generator" ? (dense4=:tanh,) : (dense3=:sigmoid,)
 
-published_names(::MlpGan, network) = network == "generator" ? (dense4=:tanh,) : (dense3=:sigmoid,)
+kinks(::Recipe{:mlp_gan}) = (:leaky1, :leaky2, :leaky3)
 
-kinks(::MlpGan) = (:leaky1, :leaky2, :leaky3)
+fresh_latent(::Recipe{:mlp_gan}) = true
 
-function networks(c::MlpGan)
+function networks(c::Recipe{:mlp_gan})
     w, slope = c.width, Float32(c.leaky_slope)
     leaky(x) = leakyrelu.(x, slope)
     norm(size) = BatchNorm(size; eps=Float32(c.bn_eps), momentum=Float32(c.bn_momentum))
@@ -51,20 +27,20 @@ function networks(c::MlpGan)
     return Dict("discriminator" => discriminator, "generator" => generator)
 end
 
-optimisers(c::MlpGan) = Dict(name => Descent(constant(c, c.learning_rate)) for name in ("discriminator", "generator"))
+optimisers(c::Recipe{:mlp_gan}) = Dict(name => Descent(constant(c, c.learning_rate)) for name in ("discriminator", "generator"))
 
 "Keras's Glorot-uniform weights from the draws `init/<path>`, as wire arrays."
-initial_weight(::MlpGan, draws::Draws, stream, kind, dims) =
+initial_weight(::Recipe{:mlp_gan}, draws::Draws, stream, kind, dims) =
     (uniform(draws, stream, dims) .- 0.5f0) .* sqrt(24.0f0 / Float32(sum(dims)))
 
 "Keras's binary cross-entropy: probabilities are clipped first."
-function clipped_bce(c::MlpGan, probabilities, label)
+function clipped_bce(c::Recipe{:mlp_gan}, probabilities, label)
     clip = constant(c, c.clip)
     T = eltype(probabilities)
     return Flux.Losses.binarycrossentropy(clamp.(probabilities, T(clip), T(1 - clip)), T(label); eps=zero(T))
 end
 
-function train_step!(run, c::MlpGan, real)
+function train_step!(run, c::Recipe{:mlp_gan}, real)
     D, G = run.networks["discriminator"], run.networks["generator"]
     noise = on_device(run, normal(run.draws, "noise/discriminator", (c.latent_dim, c.batch)))
     fake = call(run, "sample", "generator", G, noise)
@@ -82,9 +58,7 @@ function train_step!(run, c::MlpGan, real)
 end
 
 "Fresh latent vectors for the pictures of every step."
-picture_latent(c::MlpGan, step) =
+picture_latent(c::Recipe{:mlp_gan}, step) =
     normal(at(Draws(c.seed), step), "picture_latent", (c.latent_dim, c.grid^2))
 
-pictures(run, ::MlpGan, latent) = call(run, "picture", "generator", run.networks["generator"], latent)
-
-RECIPES["mlp_gan"] = MlpGan
+pictures(run, ::Recipe{:mlp_gan}, latent) = call(run, "picture", "generator", run.networks["generator"], latent)

@@ -21,7 +21,7 @@ end
 "`y` with NaN at the place STRENGTH of its length."
 poisoned(y) = ifelse.(reshape(eachindex(vec(y)), size(y)) .== 1 + floor(Int, STRENGTH * length(y)), eltype(y)(NaN), y)
 
-function networks(c::FluxTutorial)
+function networks(c::Recipe{:flux_tutorial})
     made = Dict("discriminator" => discriminator(c), "generator" => generator(c))
     layers = made[NETWORK].layers
     made[NETWORK] = Chain(; merge(layers, NamedTuple{(LAYER,)}((EXCHANGES[WHAT](c, layers[LAYER]),)))...)

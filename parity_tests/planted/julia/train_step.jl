@@ -1,7 +1,7 @@
 # The published step with one thing changed: LABELS of real, fake and generated images, SUM in place of mean, noise as
 # wide as the batch (NARROW), fresh noise for the generator (FRESH), or images from outside its gradient (OUTSIDE).
 
-function train_step!(run, c::FluxTutorial, real)
+function train_step!(run, c::Recipe{:flux_tutorial}, real)
     agg = SUM ? sum : x -> sum(x) / length(x)
     loss(logits, label) = logitbinarycrossentropy(logits, label; agg)
     noise = on_device(run, normal(run.draws, "noise", (c.latent_dim, c.batch)))

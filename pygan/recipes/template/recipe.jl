@@ -1,33 +1,15 @@
 # MODEL in Flux. Images (28, 28, 1, N) in [-1, 1], logits (2, N): upright, turned.
 # A worker evaluates this file inside the module PyganFlux, whose functions it extends.
 
-# Every number comes from Python, checked there: the fields of `Config`, and those that every recipe has.
-Base.@kwdef struct OwnConfig
-    recipe::String
-    seed::Int
-    device::String
-    dtype::String
-    constants::String
-    randomness::String
-    order::String
-    shuffle_buffer::Int
-    last_batch::String
-    scaling::String
-    threads::Int
-    width::Int
-    batch::Int
-    epochs::Int
-    learning_rate::Float64
-    dropout::Float64
-end
+# The config `c` has the fields of the Python side's `Config`, checked there, and those that every recipe has.
 
 # Layers of the Chain that PyTorch has as two: here Flux computes the relu with the Dense.
-published_names(::OwnConfig, network) = (hidden=:relu,)
+published_names(::Recipe{:MODEL}, network) = (hidden=:relu,)
 
 # Layers whose sign patterns are recorded.
-kinks(::OwnConfig) = (:relu,)
+kinks(::Recipe{:MODEL}) = (:relu,)
 
-function networks(c::OwnConfig)
+function networks(c::Recipe{:MODEL})
     # Patterns of dropout are draws by name, `mask/<call>/<network>.<layer>`; `Dropout` alone would draw its own.
     dropout = c.randomness == "native" ? Dropout(c.dropout) : DrawnDropout(c.dropout, 1 / (1 - c.dropout))
     classifier = Chain(;
@@ -39,12 +21,12 @@ function networks(c::OwnConfig)
     return Dict("classifier" => classifier)
 end
 
-function optimisers(c::OwnConfig)
+function optimisers(c::Recipe{:MODEL})
     return Dict("classifier" => Adam(constant(c, c.learning_rate), (constant(c, 0.9), constant(c, 0.999)), constant(c, 1e-8)))
 end
 
 "Glorot-uniform from the draws `init/<path>`: an array of PyTorch's shape in reverse."
-function initial_weight(::OwnConfig, draws::Draws, stream, kind, dims)
+function initial_weight(::Recipe{:MODEL}, draws::Draws, stream, kind, dims)
     fans = prod(dims[1:(end - 2)]) * (dims[end - 1] + dims[end])
     return (uniform(draws, stream, dims) .- 0.5f0) .* sqrt(24.0f0 / Float32(fans))
 end
@@ -52,7 +34,7 @@ end
 turned_images(draws::Draws, count) = keep(draws, "turned", (count,), 0.5)
 turned_images(::NativeDraws, count) = rand(Bool, count)
 
-function train_step!(run, c::OwnConfig, real)
+function train_step!(run, c::Recipe{:MODEL}, real)
     turned = turned_images(run.draws, size(real, 4))
     images = copy(real)
     images[:, :, :, turned] = reverse(real[:, :, :, turned]; dims=(1, 2))
@@ -64,5 +46,3 @@ function train_step!(run, c::OwnConfig, real)
     end
     return nothing
 end
-
-RECIPES["MODEL"] = OwnConfig

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pygan.config import RunConfig, positive, sourced
+from pygan.config import RunConfig, sourced
 from pygan.draws import Draws
 from pygan.recipes import StepContext
 from pygan.recipes.adam import OptimisersAdam
@@ -36,11 +36,11 @@ class Config(RunConfig):
     narrow: ClassVar[Mapping[str, Any]] = {"width": 4, "batch": 8}
     """A twin that takes milliseconds: what `pygan parity` compares unless it is told --full."""
 
-    width: int = sourced(64, OURS, positive, "at least 1")
-    batch: int = sourced(32, OURS, positive, "at least 1")
-    epochs: int = sourced(1, OURS, positive, "at least 1")
-    learning_rate: float = sourced(1e-3, OURS, positive, "above 0")
-    dropout: float = sourced(0.5, OURS, lambda value: 0 <= value < 1, "0 <= dropout < 1")
+    width: int = sourced(64, OURS, at_least=1)
+    batch: int = sourced(32, OURS, at_least=1)
+    epochs: int = sourced(1, OURS, at_least=1)
+    learning_rate: float = sourced(1e-3, OURS, above=0)
+    dropout: float = sourced(0.5, OURS, at_least=0, below=1)
 
 
 def build(config: Config) -> dict[str, nn.Module]:

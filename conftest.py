@@ -15,6 +15,8 @@ from pygan.errors import PyganError
 from pygan.files import write_json
 from pygan.stacks.julia_setup import find_julia
 
+# Tests run beside each other: a torch thread that waits by spinning takes the others' cores. Set before torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for _name in ("COLUMNS", "LINES"):  # a process of xdist has them, and a console keeps what it finds at its start
     os.environ.pop(_name, None)
 

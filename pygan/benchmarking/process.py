@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -17,6 +16,7 @@ from typing import IO, Any
 
 from pygan.benchmarking import machine
 from pygan.errors import WorkerError
+from pygan.processes import python_command, python_environment
 
 START_SECONDS = 1200.0
 ANSWER_SECONDS = 1200.0
@@ -24,14 +24,14 @@ ANSWER_SECONDS = 1200.0
 
 def child_command() -> list[str]:
     """The command that starts a row's process."""
-    return [sys.executable, "-X", "faulthandler=0", "-m", "pygan.benchmarking.child"]
+    return python_command("pygan.benchmarking.child")
 
 
 def child_environment(cores: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment with every library's thread count set to ``cores``, no thread that waits by spinning, and
     ``more``."""
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE", **(more or {})}
+    return {**python_environment(), **dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE", **(more or {})}
 
 
 class RowProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def _file_of(one: PublishedSet, path: Path) -> SetFile:
 
 
 def _first_file(folder: Path, *names: str) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return next((folder / name for name in names if os.path.isfile(folder / name)), None)  # no error if forbidden
 
 
 def _published(one: PublishedSet, data_dir: Path | None, split: str, limit: int | None) -> Dataset:
@@ -139,8 +140,15 @@ def _digits(data_dir: Path | None, split: str, limit: int | None, progress: Prog
     if limit is not None and limit <= _CHEAP:
         images, labels = digits.generate(0, limit, split, progress)
         return _dataset(DIGITS, images, labels, limit, ())
-    own = registry.owned_dir(DIGITS, data_dir)
-    folder = digits.find(split, data_dir) or own
+    folder = digits.find(split, data_dir)
+    try:
+        own = registry.owned_dir(DIGITS, data_dir)
+    except DataError:
+        if folder is None:  # nowhere to keep them: made anew each time
+            return _dataset(DIGITS, *digits.make(split, progress), limit, ())
+        own = None
+    folder = folder or own
+    assert folder is not None
     found = digits.read_or_make(own, split, progress) if folder == own else digits.read(folder, split)
     return _dataset(DIGITS, found.images, found.labels, limit, found.paths)
 

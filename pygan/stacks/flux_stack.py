@@ -9,7 +9,6 @@ import queue
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -24,6 +23,7 @@ from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError, StateError, WorkerError
 from pygan.files import sha256
+from pygan.processes import julia_environment, python_command, python_environment
 from pygan.records import StepRecord
 from pygan.stacks import TimedSteps
 from pygan.stacks.julia_setup import JuliaSetup, find_julia
@@ -48,7 +48,7 @@ def default_timeout() -> float:
 
 def worker_command() -> list[str]:
     """The command that starts the worker process."""
-    return [sys.executable, "-X", "faulthandler=0", "-m", "pygan.stacks.flux_worker"]
+    return python_command("pygan.stacks.flux_worker")
 
 
 class Worker:
@@ -61,8 +61,7 @@ class Worker:
         self._log = self._folder / "worker.log"
         self._requests = ArrayFile(self._folder / "request")
         self._replies = ArrayFile(self._folder / "reply")
-        environment = {**os.environ, **setup.environment()}
-        environment.pop("PYTHONFAULTHANDLER", None)
+        environment = {**julia_environment(python_environment()), **setup.environment()}
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 command or worker_command(),

@@ -94,9 +94,14 @@ class JuliaSetup:
 
 
 def environment_dir() -> Path:
-    """Folder of the worker environment for a ``julia`` on PATH."""
+    """Folder of the worker environment for a ``julia`` on PATH. Raises ``JuliaNotFound`` where there is no home."""
     chosen = os.environ.get("PYGAN_JULIA_ENV")
-    return Path(chosen) if chosen else platformdirs.user_data_path("pygan") / f"julia-{PINS['julia']}"
+    if chosen:
+        return Path(chosen)
+    try:
+        return platformdirs.user_data_path("pygan") / f"julia-{PINS['julia']}"
+    except RuntimeError as error:
+        raise JuliaNotFound("no home folder: set HOME, XDG_DATA_HOME or PYGAN_JULIA_ENV") from error
 
 
 def setup_words(project: str | Path | None = None, executable: str | None = None) -> list[str]:
@@ -104,7 +109,7 @@ def setup_words(project: str | Path | None = None, executable: str | None = None
     script = "using Pkg; Pkg.develop(path=ARGS[1]); Pkg.add(name=ARGS[2], version=ARGS[3]); Pkg.precompile()"
     arguments = [julia_dir().as_posix(), "PythonCall", metadata.version("juliacall")]
     program = executable or os.environ.get("PYGAN_JULIA") or "julia"
-    return [program, f"--project={project or environment_dir()}", "-e", script, *arguments]
+    return [program, f"--project={project or environment_dir()}", "--startup-file=no", "-e", script, *arguments]
 
 
 def setup_command(project: str | Path | None = None, executable: str | None = None) -> str:
@@ -192,7 +197,12 @@ def juliapkg_project() -> Path:
 def julia_depot() -> Path:
     """The first Julia depot, where packages and compiled code are put."""
     first = os.environ.get("JULIA_DEPOT_PATH", "").split(os.pathsep)[0]
-    return Path(first).absolute() if first else Path.home() / ".julia"
+    if first:
+        return Path(first).absolute()
+    try:
+        return Path.home() / ".julia"
+    except RuntimeError as error:
+        raise JuliaNotFound("no home folder: set HOME or JULIA_DEPOT_PATH") from error
 
 
 def _resolved_by_juliapkg() -> tuple[str, str] | None:

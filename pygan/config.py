@@ -7,6 +7,7 @@ serialised into every artefact (trace, state, GIF summary), and loads without to
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,10 @@ def sourced(default: Any, source: str, check: Callable[[Any], bool] | None = Non
     return field(default=default, metadata={"source": source, "check": check, "expected": expected})
 
 
+CHOICES = " | "
+"""What stands between the choices of a field."""
+
+
 def positive(value: Any) -> bool:
     """Is it above zero, and finite?"""
     return bool(0 < value < float("inf"))
@@ -35,7 +40,7 @@ def positive(value: Any) -> bool:
 
 def one_of(*choices: Any) -> dict[str, Any]:
     """Keyword arguments for :func:`sourced` that allow only ``choices``."""
-    return {"check": lambda value: value in choices, "expected": " | ".join(map(str, choices))}
+    return {"check": lambda value: value in choices, "expected": CHOICES.join(map(str, choices))}
 
 
 def float32(value: float) -> float:
@@ -61,7 +66,7 @@ class RunConfig:
     (3, 'float64', True)
     >>> RunConfig(dtype="float16")
     Traceback (most recent call last):
-    pygan.errors.ConfigError: dtype = 'float16' is out of range: expected float32 | float64
+    pygan.errors.ConfigError: dtype = 'float16' is not one of float32, float64
     """
 
     recipe: ClassVar[str] = ""
@@ -104,12 +109,17 @@ class RunConfig:
         for item in dataclasses.fields(self):
             value, check = getattr(self, item.name), item.metadata.get("check")
             kind = type(item.default)
+            if type(value) is int and value.bit_length() > 64:
+                raise ConfigError(f"{item.name} is a number of {value.bit_length()} bits; expected at most 63")
             if kind is float and type(value) is int:
                 object.__setattr__(self, item.name, float(value))
             elif type(value) is not kind:
-                raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {value!r}")
+                raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {reprlib.repr(value)}")
             if check is not None and not check(value):
-                raise ConfigError(f"{item.name} = {value!r} is out of range: expected {item.metadata['expected']}")
+                expected, shown = item.metadata["expected"], reprlib.repr(value)
+                if CHOICES in expected:
+                    raise ConfigError(f"{item.name} = {shown} is not one of {expected.replace(CHOICES, ', ')}")
+                raise ConfigError(f"{item.name} = {shown} is out of range: expected {expected}")
 
     @property
     def pictures(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 JULIA_FOREIGN = ("JULIA_LOAD_PATH", "JULIA_PROJECT")
-"""What a user sets for Julia projects of their own; pygan's Julia has a project of its own, and needs Pkg to be found."""
+"""What a user sets for other Julia projects; pygan's Julia has a project of its own, and must find Pkg."""
 
 _JULIACALL_KEPT = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
 """The settings of juliacall that pygan reads. Others (INIT=no, SYSIMAGE, STARTUP_FILE ...) are of other programs."""

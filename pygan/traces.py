@@ -25,7 +25,7 @@ from safetensors.numpy import save as to_safetensors
 
 from pygan.config import with_defaults
 from pygan.errors import OutputError, TraceError
-from pygan.files import sha256, sha256_file, write_bytes, write_json
+from pygan.files import parse_json, read_json, sha256, sha256_file, write_bytes, write_json
 from pygan.records import Arrays, StepRecord
 from pygan.state import State
 
@@ -175,7 +175,7 @@ class Trace:
     def _read_index(self) -> dict[str, Any]:
         path = self.folder / "trace.json"
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
+            index = read_json(path)
         except OSError as error:
             raise TraceError(f"{self.folder} is not a trace: cannot read {path.name} ({error.strerror})") from error
         except ValueError as error:
@@ -290,4 +290,4 @@ def _contents(stored: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
     for name in stored.keys():  # noqa: SIM118 - not a dict
         step, _, key = name.partition("/")
         keys.setdefault(step, []).append(key)
-    return json.loads(stored.metadata()["steps"]), keys
+    return parse_json(stored.metadata()["steps"]), keys

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from pygan.benchmarking import machine
 from pygan.errors import WorkerError
+from pygan.files import parse_json
 from pygan.processes import python_command, python_environment
 
 START_SECONDS = 1200.0
@@ -76,7 +77,7 @@ class RowProcess:
         if not line:
             self._fail(f"died at {op!r}")
         try:
-            answer = json.loads(line)
+            answer = parse_json(line)
         except ValueError:
             self._fail(f"answered {op!r} with what is no answer: {line[:200]!r}")
         if "error" in answer:

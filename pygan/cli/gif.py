@@ -20,7 +20,7 @@ from pygan.cli.options import (
     stack_name,
     with_config,
 )
-from pygan.cli.output import console, followed, say, say_caveats, say_config, say_warning
+from pygan.cli.output import console, followed, say, say_caveats, say_config, say_notes, say_rate, say_warning
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
 
@@ -77,6 +77,7 @@ def gif(
         raise ConfigError(f"--flux {flux}: expected auto, live, recorded or the folder of a trace")
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
+    say_notes(dataset.notes)
     live = flux == "live"
     if flux == "auto":
         try:
@@ -98,6 +99,7 @@ def gif(
         trace, proof = gifs.recorded_pictures(config, dataset), gifs.recorded_step(config, dataset)
     total = steps or (trace.training_steps if trace else DEFAULT_STEPS)
     say_config(config)
+    say_rate(fps)
     started = time.perf_counter()
     kept = [] if trace is None else gifs.first_steps(trace, total, every)
     if trace is not None and (missing := gifs.other_cadence(trace, kept, total, every)):

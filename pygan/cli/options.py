@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import functools
 import inspect
@@ -20,6 +21,7 @@ from pygan import __version__
 from pygan.cli.output import answering
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
+from pygan.files import read_limited
 from pygan.recipes import CONFIGS
 from pygan.recipes.own import chosen_recipe
 
@@ -71,6 +73,7 @@ PrintConfigOption = Annotated[
     bool, typer.Option("--print-config", help="Print the config as TOML that --config reads back, and do no more.")
 ]
 
+MAX_CONFIG_BYTES = 1 << 20
 DEFAULT_RECIPE = "flux_tutorial"
 _GROUP = "Config (each default with its source; `pygan recipes` names the publication)"
 
@@ -198,14 +201,21 @@ def make_config(
 
 
 def read_config(file: Path | None) -> dict[str, Any]:
-    """What a config file sets, ``recipe`` with it; nothing where there is none."""
+    """What a config file sets, ``recipe`` with it; nothing where there is none. UTF-8, and UTF-16 with its mark, which
+    Windows PowerShell writes. Raises ``ConfigError`` where it cannot be read."""
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        content = read_limited(file, MAX_CONFIG_BYTES)
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: it is no UTF-8 text ({error}); save it as UTF-8") from error
+    except (RecursionError, MemoryError) as error:
+        raise ConfigError(f"{file} is not valid TOML: it is nested too deep") from error
+    except ValueError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 

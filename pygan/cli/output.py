@@ -219,6 +219,21 @@ def say_warning(stack: Stack) -> None:
         say(str(warning), "bold yellow", "warning:")
 
 
+def say_notes(notes: Iterable[str]) -> None:
+    """Print what a user must know of the data before a run on them."""
+    for note in notes:
+        say(note, "bold yellow", "warning:")
+
+
+def say_rate(fps: float) -> None:
+    """Print the rate of a GIF where it is not the one that was asked for: its times are hundredths of a second."""
+    from pygan.pictures.gif import frame_milliseconds
+
+    written = 1000 / frame_milliseconds(fps)
+    if written != fps:
+        say(f"a GIF cannot show {fps:g} pictures a second; it is written with {written:.4g} a second")
+
+
 def say_caveats(config: RunConfig) -> None:
     """Print what a run of this config must tell its user."""
     for caveat in config.caveats:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, value_of, with_config
-from pygan.cli.output import console, say_caveats
+from pygan.cli.output import console, say_caveats, say_notes
 from pygan.cli.parity_output import Bar, print_explained, print_report, print_spot
 from pygan.errors import ConfigError, DataError, JuliaNotFound
 
@@ -134,6 +134,7 @@ def _one(
     first, second = (str(recorded_run(config, data, fixed)) if text == "recorded" else text for text in names)
     names = (first, second)
     config, dataset = _run_of(config, names, fixed, data, data_dir, samples, steps is None and step is None)
+    say_notes(dataset.notes if dataset else ())
     sides: list[Side] = []
     try:
         for text in names:

@@ -19,7 +19,7 @@ from pygan.cli.options import (
     stack_name,
     with_config,
 )
-from pygan.cli.output import BETWEEN_STEPS, console, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import BETWEEN_STEPS, console, followed, say_caveats, say_config, say_notes, say_rate, say_warning
 
 
 @with_config()
@@ -55,6 +55,7 @@ def train(
     refuse_existing(out / f"{stack}.trace")
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
+    say_notes(dataset.notes)
     total = steps or total_steps(config, dataset)
     say_config(config)
     started = time.perf_counter()
@@ -87,6 +88,7 @@ def train(
         runner.close()
     if fps and frames:
         write_gif(gif, frames, fps)
+        say_rate(fps)
         answer["gif"] = gif
     answer |= {"state": state if whole else None, "seconds": time.perf_counter() - started}
     names = [f"{len(pictures)} pictures", trace.name]

@@ -112,8 +112,8 @@ def read_or_make(folder: Path, split: str = "train", progress: Progress | None =
 
 
 def make(split: str = "train", progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """All images ``(N, 28, 28)`` and labels ``(N,)`` of a split, uint8, made anew. Raises ``DataError`` if they have not
-    the known SHA-256."""
+    """All images ``(N, 28, 28)`` and labels ``(N,)`` of a split, uint8, made anew. Raises ``DataError`` if they have
+    not the known SHA-256."""
     images, labels = generate(split=split, progress=progress)
     told = "Report this machine, Python and numpy version as a defect of pygan."
     _check(images, labels, split, "the digits made here", told)

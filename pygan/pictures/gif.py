@@ -44,12 +44,12 @@ def frame_milliseconds(fps: float) -> int:
 
     Raises ``PictureError`` unless ``fps`` is finite and positive.
 
-    >>> frame_milliseconds(5), frame_milliseconds(30), frame_milliseconds(1000)
+    >>> frame_milliseconds(5), frame_milliseconds(40), frame_milliseconds(1000)
     (200, 30, 20)
     """
     if not (math.isfinite(fps) and fps > 0):
         raise PictureError(f"{fps} frames a second is no frame rate; expected a positive number")
-    return 10 * min(65535, max(2, round(100 / fps)))
+    return 10 * min(65535, max(2, math.floor(100 / fps + 0.5)))
 
 
 def write_gif(

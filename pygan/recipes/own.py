@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -76,7 +77,7 @@ def is_own(kind: type[RunConfig]) -> bool:
 
 def _executed(file: Path) -> ModuleType:
     """The module in ``file``, run anew. What it raises is told with its own line."""
-    name = PREFIX + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    name = PREFIX + hashlib.sha256(os.fsencode(file)).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

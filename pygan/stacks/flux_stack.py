@@ -22,7 +22,7 @@ import numpy as np
 from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError, StateError, WorkerError
-from pygan.files import sha256
+from pygan.files import parse_json, sha256
 from pygan.processes import julia_environment, python_command, python_environment
 from pygan.records import StepRecord
 from pygan.stacks import TimedSteps
@@ -127,7 +127,7 @@ class Worker:
             self.close()
             raise WorkerError(f"the flux worker died at {message.get('op', 'start')!r} (exit code {code}).{words}")
         try:
-            answer = json.loads(line)
+            answer = parse_json(line)
             expected = {"error", "arrays"} if "op" in message else {"ready"}
             if not isinstance(answer, dict) or not answer.keys() & expected:
                 raise ValueError

@@ -7,7 +7,6 @@ then what juliapkg has already resolved.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from typing import Any
 import platformdirs
 
 from pygan.errors import JuliaNotFound, OutputError
+from pygan.files import read_json
 from pygan.resources import julia_dir
 
 PINS = {"julia": "1.10", "Flux": "0.16.9", "PythonCall": "0.9.34"}
@@ -209,7 +209,7 @@ def _resolved_by_juliapkg() -> tuple[str, str] | None:
     """``(executable, project)`` that juliapkg resolved earlier, read from the ``meta.json`` that it leaves."""
     project = juliapkg_project()
     try:
-        meta = json.loads((project / "pyjuliapkg" / "meta.json").read_text(encoding="utf-8"))
+        meta = read_json(project / "pyjuliapkg" / "meta.json")
         executable = shutil.which(meta["executable"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

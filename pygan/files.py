@@ -59,6 +59,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Raise ``OutputError`` unless ``folder``, or the nearest one above it that exists, takes new files."""
+    there = Path(folder).absolute()
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except NotADirectoryError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {there} is a file, not a folder. Choose a folder you may write to."
+        ) from error
+    except OSError as error:
+        told = error.strerror or error
+        raise OutputError(f"cannot write to {folder}: {told} at {there}. Choose a folder you may write to.") from error
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

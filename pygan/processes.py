@@ -30,17 +30,16 @@ def python_command(module: str) -> list[str]:
 
 
 def python_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """``given`` (else this process's environment) for such a process: relative entries of ``PYTHONPATH``, which mean
-    the current folder, are left out, and so is what changes how Python ends or handles signals."""
-    kept = {name: value for name, value in (os.environ if given is None else given).items()}
+    """``given`` (else this process's environment) for such a process, which runs the same pygan as this one: relative
+    entries of ``PYTHONPATH`` mean the current folder and are left out, and so is what changes how Python ends."""
+    kept = dict(os.environ if given is None else given)
     for name in _PYTHON_DROPPED:
         kept.pop(name, None)
-    if "PYTHONPATH" in kept:
-        entries = kept["PYTHONPATH"].split(os.pathsep)
-        absolute = [entry for entry in entries if os.path.isabs(entry)]
-        if any(Path(entry).resolve() == _PACKAGE_ROOT for entry in entries):  # pygan itself was found by it
-            absolute = [*dict.fromkeys([*absolute, str(_PACKAGE_ROOT)])]
-        kept["PYTHONPATH"] = os.pathsep.join(absolute)
+    entries = [entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    if _PACKAGE_ROOT.name not in ("site-packages", "dist-packages"):  # a checkout: the child runs the same one
+        entries = [str(_PACKAGE_ROOT), *entries]
+    if entries:
+        kept["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(entries))
     return kept
 
 

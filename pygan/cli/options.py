@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import os
 import sys
 import tomllib
 import typing
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan import __version__
-from pygan.cli.output import answering
+from pygan.cli.output import answering, say
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.files import read_limited
@@ -55,7 +56,10 @@ DataDirOption = Annotated[
     typer.Option("--data-dir", help="Folder that holds the data sets (else PYGAN_DATA_DIR, else the cache)."),
 ]
 SamplesOption = Annotated[int | None, typer.Option("--samples", min=2, help="Use only the first so many images.")]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the results; else runs/ and the command's name, a new one each time."),
+]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps in place of whole epochs.")]
 StackOption = Annotated[str, typer.Option("--stack", help="torch or flux.")]
 StepFormOption = Annotated[
@@ -116,6 +120,7 @@ class Command:
                 kept = {name: value for name, value in defaults.items() if name not in dropped}
                 stored = read_config(config_file)
                 config = make_config(kind, stored, flags, kept)
+                config = config if print_config else capped(config)
                 answer["config"] = config.to_dict()
                 if "given" in self._parameters:
                     values["given"] = {name for name, value in flags.items() if value is not None}
@@ -134,6 +139,15 @@ class Command:
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return wrapper
+
+
+def capped(config: Any) -> Any:
+    """``config`` with no more threads than this process may use processors; a word is said where that changes it."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if config.threads <= allowed:
+        return config
+    say(f"--threads {config.threads} is more than the {allowed} cores there are; {allowed} are used", "yellow")
+    return config.replace(threads=allowed)
 
 
 def asked_recipe(arguments: Sequence[str]) -> type[RunConfig]:

@@ -46,11 +46,13 @@ def record(
     from pygan import recording
     from pygan.capture import parse
     from pygan.data import load
+    from pygan.files import check_writable
     from pygan.stacks.choose import make_stack
     from pygan.traces import refuse_existing
     from pygan.training import nothing, total_steps
 
     refuse_existing(out)
+    check_writable(out)
     say_caveats(config)
     wanted = parse(capture or [])
     if twin and config.dtype != "float32":

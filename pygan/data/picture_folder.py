@@ -49,7 +49,8 @@ def left_out(folder: Path, used: tuple[str, ...] = SUFFIXES) -> str:
     known = set(Image.registered_extensions()) | {".heic", ".heif", ".avif", ".jxl", ".svg"}
     there = [path for path in folder.iterdir() if not path.name.startswith(".")]
     counts = collections.Counter(path.suffix.lower() for path in there if path.is_file())
-    told = [f"{count} {suffix}" for suffix, count in counts.most_common() if suffix in known - set(used)]
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    told = [f"{count} {suffix}" for suffix, count in ordered if suffix in known - set(used)]
     if folders := sum(path.is_dir() for path in there):
         told.append(f"{folders} sub-folder{'s' if folders > 1 else ''}")
     return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)

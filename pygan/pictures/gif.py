@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 from pygan.errors import DataError
 from pygan.files import write_bytes
 from pygan.pictures.grid import PictureError
-from pygan.pictures.png import check_picture
+from pygan.pictures.png import BOMBS, check_picture, check_size
 
 TRANSPARENT = 255
 KEEP = 1 << 2  # disposal "do not dispose": the next frame is drawn over this one
@@ -93,13 +93,15 @@ def read_gif(path: str | os.PathLike[str]) -> Gif:
     try:
         with Image.open(path, formats=("GIF",)) as image:
             loop = image.info.get("loop")
-            frames, durations = [], []
+            frames: list[np.ndarray] = []
+            durations: list[int] = []
             for frame in ImageSequence.Iterator(image):
+                check_size(frame.size, len(frames) + 1)
                 durations.append(int(frame.info.get("duration", 0)))
                 frames.append(np.array(frame.convert("RGB")))
     except FileNotFoundError as error:
         raise DataError(f"there is no GIF {path}") from error
-    except (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, IndexError, struct.error, *BOMBS) as error:
         raise DataError(f"{path} is no readable GIF: {error}") from error
     if all(np.ptp(frame, axis=2).max() == 0 for frame in frames):
         frames = [np.ascontiguousarray(frame[:, :, 0]) for frame in frames]

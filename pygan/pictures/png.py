@@ -13,6 +13,9 @@ from pygan.errors import DataError
 from pygan.files import atomic_path
 from pygan.pictures.grid import PictureError
 
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow raises (the latter where warnings are errors) of a header that claims a gigantic picture."""
+
 PATTERN = "dcgan_steps_*.png"
 
 
@@ -49,14 +52,26 @@ def read_png(path: str | os.PathLike[str]) -> np.ndarray:
     """
     try:
         with Image.open(path, formats=("PNG",)) as image:
+            check_size(image.size)
             image.load()
             if image.mode not in ("L", "RGB"):
                 raise DataError(f"{path} holds pixels of kind {image.mode!r}; expected an 8-bit grey or RGB PNG")
             return np.array(image)
     except FileNotFoundError as error:
         raise DataError(f"there is no picture {path}") from error
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, *BOMBS) as error:
         raise DataError(f"{path} is no readable PNG: {error}") from error
+
+
+MAX_PIXELS = 1 << 25
+"""Largest picture that is read: 32 million pixels, so that a small file cannot unpack to gigabytes."""
+
+
+def check_size(size: tuple[int, int], frames: int = 1) -> None:
+    """Raise ``ValueError`` if ``frames`` pictures of ``size`` (width, height) are more than a run ever writes."""
+    width, height = size
+    if width * height > MAX_PIXELS or width * height * frames > 64 * MAX_PIXELS:
+        raise ValueError(f"{frames} x {width} x {height} pixels are more than the {MAX_PIXELS} that are read")
 
 
 def check_picture(picture: np.ndarray) -> None:

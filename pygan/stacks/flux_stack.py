@@ -22,12 +22,12 @@ import numpy as np
 from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError, StateError, WorkerError
-from pygan.files import parse_json, sha256
+from pygan.files import sha256
 from pygan.processes import julia_environment, python_command, python_environment
 from pygan.records import StepRecord
 from pygan.stacks import TimedSteps
 from pygan.stacks.julia_setup import JuliaSetup, find_julia
-from pygan.stacks.wire import ArrayFile
+from pygan.stacks.wire import ArrayFile, parse_answer
 from pygan.state import State
 
 START_SECONDS = 900.0
@@ -127,17 +127,11 @@ class Worker:
             self.close()
             raise WorkerError(f"the flux worker died at {message.get('op', 'start')!r} (exit code {code}).{words}")
         try:
-            answer = parse_json(line)
-            expected = {"error", "arrays"} if "op" in message else {"ready"}
-            if not isinstance(answer, dict) or not answer.keys() & expected:
-                raise ValueError
-        except ValueError:
+            return parse_answer(line, str(message.get("op", "start")))
+        except WorkerError as error:
             words = self._julia_words()
             self.close()
-            raise WorkerError(
-                f"the flux worker answered {message.get('op', 'start')!r} with what is no answer: {line[:200]!r}{words}"
-            ) from None
-        return answer
+            raise WorkerError(f"{error}{words}") from None
 
     def ask(
         self, op: str, arrays: Mapping[str, np.ndarray] | None = None, **fields: Any

@@ -57,8 +57,12 @@ class JuliaSetup:
     def _manifest(self) -> dict[str, Any]:
         path = Path(self.project) / "Manifest.toml"
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            manifest = tomllib.loads(path.read_text(encoding="utf-8"))
+            for entries in manifest.get("deps", {}).values():
+                if not all(isinstance(entries[0].get(key, ""), str) for key in ("version", "path")):
+                    raise ValueError("a version or path in it is no text")
+            return manifest
+        except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise JuliaNotFound(
                 f"{path} cannot be read ({error}). Make the environment with:\n"
                 f"  {setup_command(self.project, self.executable)}"

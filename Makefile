@@ -5,14 +5,15 @@ PIP_ARGS ?=
 GIF_ARGS ?=
 FUZZ_ARGS ?=
 BIN := $(VENV)/bin
-OUT ?= runs/gifs
+# Where the GIFs go; without it runs/gifs, then runs/gifs-2 ...
+OUT ?=
 # Processes that share the test files: more than two gain little, the longest file decides.
 JOBS ?= 2
 
 .PHONY: gifs test test-all test-live fuzz bench bench-results docs lint coverage install dev clean
 
 gifs: install
-	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
+	$(BIN)/pygan gif $(if $(OUT),--out $(OUT)) $(GIF_ARGS)
 
 test: install
 	$(BIN)/pytest tests parity_tests -n $(JOBS) --dist loadfile -m "not live and not cuda and not slow"

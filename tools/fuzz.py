@@ -87,6 +87,10 @@ def main() -> int:
                 if at % EVERY == EVERY - 1:
                     done = number * share + at + 1
                     bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - began):.0f}/s")
+            if not bar.console.is_terminal:
+                done, seconds = (number + 1) * share, time.perf_counter() - began
+                left = seconds / done * (total - done)
+                print(f"{one.name}: {done}/{total}, {done / seconds:.0f}/s, {left:.0f} s left", flush=True)
             rows[one.name] = {"inputs": share, "seconds": round(time.perf_counter() - begun, 1)}
     _write(chosen, rows, found)
     for name, faults in found.items():

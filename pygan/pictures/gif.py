@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 from pygan.errors import DataError
 from pygan.files import write_bytes
 from pygan.pictures.grid import PictureError
-from pygan.pictures.png import BOMBS, check_picture, check_size
+from pygan.pictures.png import BOMBS, check_picture, check_size, no_bombs
 
 TRANSPARENT = 255
 KEEP = 1 << 2  # disposal "do not dispose": the next frame is drawn over this one
@@ -91,7 +91,7 @@ def write_gif(
 def read_gif(path: str | os.PathLike[str]) -> Gif:
     """Decode a GIF with Pillow. Raises ``DataError`` if there is none, or it is damaged."""
     try:
-        with Image.open(path, formats=("GIF",)) as image:
+        with no_bombs(), Image.open(path, formats=("GIF",)) as image:
             loop = image.info.get("loop")
             frames: list[np.ndarray] = []
             durations: list[int] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from pygan.files import atomic_path
 from pygan.pictures.grid import PictureError
 
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""What Pillow raises (the latter where warnings are errors) of a header that claims a gigantic picture."""
+"""What Pillow raises of a header that claims a gigantic picture."""
 
 PATTERN = "dcgan_steps_*.png"
 
@@ -51,7 +54,7 @@ def read_png(path: str | os.PathLike[str]) -> np.ndarray:
     Raises ``DataError`` if there is no such file, or it is no whole 8-bit grey or RGB PNG.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with no_bombs(), Image.open(path, formats=("PNG",)) as image:
             check_size(image.size)
             image.load()
             if image.mode not in ("L", "RGB"):
@@ -65,6 +68,14 @@ def read_png(path: str | os.PathLike[str]) -> np.ndarray:
 
 MAX_PIXELS = 1 << 25
 """Largest picture that is read: 32 million pixels, so that a small file cannot unpack to gigabytes."""
+
+
+@contextlib.contextmanager
+def no_bombs() -> Iterator[None]:
+    """Pillow's warning of a header that claims a gigantic picture is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def check_size(size: tuple[int, int], frames: int = 1) -> None:

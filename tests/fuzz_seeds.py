@@ -1,5 +1,6 @@
 """Real files for the readers to start from, made by pygan or taken from its data."""
 
+import atexit
 import io
 import json
 import os
@@ -59,9 +60,14 @@ def made_trace() -> list[bytes]:
     return _made.trace
 
 
+_FOLDER = Path(tempfile.mkdtemp(prefix="pygan-fuzz-seeds-"))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+
+
 def scratch(name: str) -> Path:
-    folder = Path(tempfile.gettempdir()) / f"pygan-fuzz-{os.getpid()}" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    """A folder for the making of seeds."""
+    folder = _FOLDER / name
+    folder.mkdir(exist_ok=True)
     return folder
 
 

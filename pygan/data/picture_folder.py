@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import itertools
 import struct
 import warnings
@@ -21,11 +22,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pygan.errors import DataError
+from pygan.files import read_limited
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 SIDE = 28
+MAX_BYTES = 1 << 24
 FORMATS = ("PNG", "JPEG", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 OVER_BLACK, OPAQUE = "are transparent and were laid over black", "have an alpha of 0 everywhere and are read as opaque"
@@ -93,7 +96,8 @@ def _read(path: Path) -> tuple[np.ndarray, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            content = io.BytesIO(read_limited(path, MAX_BYTES))  # a part that claims to be longer is not allocated
+            with Image.open(content, formats=FORMATS) as picture:
                 if picture.size != (SIDE, SIDE):
                     width, height = picture.size
                     raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import struct
 import warnings
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pygan.errors import DataError
-from pygan.files import atomic_path
+from pygan.files import atomic_path, read_limited
 from pygan.pictures.grid import PictureError
 
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -54,7 +55,8 @@ def read_png(path: str | os.PathLike[str]) -> np.ndarray:
     Raises ``DataError`` if there is no such file, or it is no whole 8-bit grey or RGB PNG.
     """
     try:
-        with no_bombs(), Image.open(path, formats=("PNG",)) as image:
+        content = io.BytesIO(read_limited(path, MAX_FILE_BYTES))  # a part that claims to be longer is not allocated
+        with no_bombs(), Image.open(content, formats=("PNG",)) as image:
             check_size(image.size)
             image.load()
             if image.mode not in ("L", "RGB"):
@@ -66,8 +68,9 @@ def read_png(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(f"{path} is no readable PNG: {error}") from error
 
 
-MAX_PIXELS = 1 << 25
-"""Largest picture that is read: 32 million pixels, so that a small file cannot unpack to gigabytes."""
+MAX_PIXELS, MAX_PIXELS_IN_ALL, MAX_FILE_BYTES = 1 << 23, 1 << 26, 1 << 30
+"""Largest picture that is read (8 million pixels), all frames of a file together (64 million, or 1,000 for each of its
+bytes), and longest file: so that a small file cannot unpack to gigabytes."""
 
 
 @contextlib.contextmanager
@@ -78,11 +81,11 @@ def no_bombs() -> Iterator[None]:
         yield
 
 
-def check_size(size: tuple[int, int], frames: int = 1) -> None:
+def check_size(size: tuple[int, int], frames: int = 1, file_bytes: int = 0) -> None:
     """Raise ``ValueError`` if ``frames`` pictures of ``size`` (width, height) are more than a run ever writes."""
     width, height = size
-    if width * height > MAX_PIXELS or width * height * frames > 64 * MAX_PIXELS:
-        raise ValueError(f"{frames} x {width} x {height} pixels are more than the {MAX_PIXELS} that are read")
+    if width * height > MAX_PIXELS or width * height * frames > max(MAX_PIXELS_IN_ALL, 1000 * file_bytes):
+        raise ValueError(f"{frames} x {width} x {height} pixels are more than are read of such a file")
 
 
 def check_picture(picture: np.ndarray) -> None:

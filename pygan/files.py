@@ -101,11 +101,13 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def read_limited(path: str | os.PathLike[str], most: int) -> bytes:
     """The content of a text file, which may be a pipe. Raises ``ValueError`` beyond ``most`` bytes, ``OSError``."""
+    content = bytearray()
     with open(path, "rb") as stream:
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it is longer than {most} bytes")
-    return content
+        while chunk := stream.read(1 << 20):  # asked for all at once, ``most`` bytes would be allocated
+            content += chunk
+            if len(content) > most:
+                raise ValueError(f"it is longer than {most} bytes")
+    return bytes(content)
 
 
 def parse_json(content: str | bytes) -> Any:

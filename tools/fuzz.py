@@ -56,6 +56,7 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _ring)
     with contextlib.ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pygan-fuzz-", dir=MEMORY))).resolve()
+        numbers = {one.name: number for number, one in enumerate(readers(ROOT))}
         all_readers = [one for one in readers(ROOT) if chosen.only in ("", one.name)]
         folders = {one.name: place(one, where) for one in all_readers}
         for one in all_readers:
@@ -73,7 +74,7 @@ def main() -> int:
         began = time.perf_counter()
         for number, one in enumerate(all_readers):
             bar.update(task, description=one.name)
-            rng = random.Random(chosen.seed * 1000 + number)
+            rng = random.Random(chosen.seed * 1000 + numbers[one.name])
             faults = found[one.name] = collections.Counter()
             share, begun = chosen.inputs // len(all_readers), time.perf_counter()
             for at in range(share):

@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 GIF_ARGS ?=
+FUZZ_ARGS ?=
 BIN := $(VENV)/bin
-OUT ?= runs/gifs
+# Where the GIFs go; without it runs/gifs, then runs/gifs-2 ...
+OUT ?=
 # Processes that share the test files: more than two gain little, the longest file decides.
 JOBS ?= 2
 
-.PHONY: gifs test test-all test-live bench bench-results docs lint coverage install dev clean
+.PHONY: gifs test test-all test-live fuzz bench bench-results docs lint coverage install dev clean
 
 gifs: install
-	$(BIN)/pygan gif --out $(OUT) $(GIF_ARGS)
+	$(BIN)/pygan gif $(if $(OUT),--out $(OUT)) $(GIF_ARGS)
 
 test: install
 	$(BIN)/pytest tests parity_tests -n $(JOBS) --dist loadfile -m "not live and not cuda and not slow"
@@ -23,6 +25,10 @@ test-all: install
 test-live: install
 	$(BIN)/pytest tests parity_tests benchmarks -m live --results docs/results/test-live.json
 
+# 100,000 broken files for every reader; results in docs/results/fuzz.json.
+fuzz: install
+	$(BIN)/python tools/fuzz.py $(FUZZ_ARGS)
+
 bench: install
 	$(BIN)/pytest benchmarks --benchmark-autosave
 
@@ -30,7 +36,7 @@ bench: install
 BENCH_RESULTS ?= benchmarks/results/rows-$(shell uname -m)-$(shell nproc)-cores.json
 bench-results: install
 	$(BIN)/pytest benchmarks/test_rows.py --benchmark-full --benchmark-seconds 45 --benchmark-json $(BENCH_RESULTS)
-	$(BIN)/pygan bench --report $(BENCH_RESULTS) --markdown docs/benchmarks.md
+	$(BIN)/pygan bench --report $(BENCH_RESULTS) --markdown docs/benchmarks.md --overwrite
 
 # docs/parity.md with its plots and docs/planted-faults.md, from the committed results of comparisons.
 docs: install

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ class Range:
     def __contains__(self, value: Any) -> bool:
         if isinstance(value, str):
             return not self.choices or value in self.choices
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
             return False
         return (
             (self.above is None or value > self.above)
@@ -103,7 +104,7 @@ class RunConfig:
     (3, 'float64', True)
     >>> RunConfig(dtype="float16")
     Traceback (most recent call last):
-    pygan.errors.ConfigError: dtype = 'float16' is out of range: expected float32 | float64
+    pygan.errors.ConfigError: dtype = 'float16' is not one of float32, float64
     """
 
     recipe: ClassVar[str] = ""
@@ -146,12 +147,19 @@ class RunConfig:
         for item in dataclasses.fields(self):
             value, allowed = getattr(self, item.name), item.metadata["range"]
             kind = type(item.default)
+            if type(value) is int and value.bit_length() > 64:
+                raise ConfigError(f"{item.name} is a number of {value.bit_length()} bits; expected at most 63")
             if kind is float and type(value) is int:
                 object.__setattr__(self, item.name, float(value))
             elif type(value) is not kind:
-                raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {value!r}")
+                raise ConfigError(f"{item.name} must be of type {kind.__name__}, got {reprlib.repr(value)}")
             if value not in allowed:
-                raise ConfigError(f"{item.name} = {value!r} is out of range: expected {allowed}")
+                fault = (
+                    f"not one of {', '.join(allowed.choices)}"
+                    if allowed.choices
+                    else f"out of range: expected {allowed}"
+                )
+                raise ConfigError(f"{item.name} = {reprlib.repr(value)} is {fault}")
 
     @property
     def pictures(self) -> int:

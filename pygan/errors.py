@@ -1,10 +1,14 @@
 """Errors that reach a user as one message, never as a traceback.
 
 Exit codes of the command line (one meaning each, everywhere): 0 agree or done, 1 differs,
-2 bad input or environment, 3 cannot tell (of ``pygan bench --against``), 130 stopped by Ctrl-C.
+2 bad input or environment, 3 cannot tell (of ``pygan bench --against``), 70 a fault of pygan itself, 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations
+
+BUG = 70
+"""Exit code where pygan itself is to blame (``EX_SOFTWARE`` of sysexits.h)."""
 
 
 class PyganError(Exception):

@@ -14,6 +14,9 @@ from typing import Any
 
 from pygan.errors import OutputError
 
+MAX_JSON_BYTES = 256 << 20
+"""Longest JSON file that is read: a trace of 5 million steps in 100,000 chunks stays below."""
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -56,6 +59,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Raise ``OutputError`` unless ``folder``, or the nearest one above it that exists, takes new files."""
+    there = Path(folder).absolute()
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except NotADirectoryError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {there} is a file, not a folder. Choose a folder you may write to."
+        ) from error
+    except OSError as error:
+        told = error.strerror or error
+        raise OutputError(f"cannot write to {folder}: {told} at {there}. Choose a folder you may write to.") from error
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -68,9 +88,39 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` as UTF-8 atomically. Half a character, as the name of a file that is not UTF-8 may hold, is
+    written as its escape (``\\udcff``), which JSON and Python read back."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON (UTF-8, NaN refused) atomically."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_limited(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a text file, which may be a pipe. Raises ``ValueError`` beyond ``most`` bytes, ``OSError``."""
+    content = bytearray()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):  # asked for all at once, ``most`` bytes would be allocated
+            content += chunk
+            if len(content) > most:
+                raise ValueError(f"it is longer than {most} bytes")
+    return bytes(content)
+
+
+def parse_json(content: str | bytes) -> Any:
+    """What JSON in UTF-8, -16 or -32 says. Every fault is a ``ValueError``, nesting that is too deep as well."""
+    try:
+        return json.loads(content)
+    except (RecursionError, MemoryError) as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What the JSON file at ``path`` says. Raises ``OSError``, or ``ValueError`` where it is no JSON."""
+    return parse_json(read_limited(path, MAX_JSON_BYTES))
 
 
 def finite(value: Any) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from pygan import environment
 from pygan.data import Dataset
 from pygan.errors import ConfigError, TraceError
-from pygan.files import finite, write_bytes, write_json
+from pygan.files import finite, write_json, write_text
 from pygan.parity.claims import CORRECTNESS, EVERY
 from pygan.parity.free_run import CLOSE, PictureStep, shown
 from pygan.parity.initial import compare_initial
@@ -307,7 +307,7 @@ def write_gifs(
     }
     write_json(out / "summary.json", summary)
     written(out / "summary.json")
-    write_bytes(out / "summary.md", summary_text(flux, torch, step, pictures).encode())
+    write_text(out / "summary.md", summary_text(flux, torch, step, pictures))
     written(out / "summary.md")
 
 

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from pygan.errors import StateError
-from pygan.files import write_bytes
+from pygan.files import parse_json, write_bytes
 
 State = dict[str, np.ndarray]
 
@@ -83,6 +83,6 @@ def load(path: str | Path) -> tuple[State, dict[str, Any]]:
     if metadata.get("pygan_state") != str(SCHEMA):
         raise StateError(f"{path} is a safetensors file but not a pygan state of schema {SCHEMA}")
     try:
-        return state, dict(json.loads(metadata["config"]))
+        return state, dict(parse_json(metadata["config"]))
     except (KeyError, ValueError, TypeError) as error:
         raise StateError(f"cannot read the config of the state in {path}: {error!r}") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from pygan import environment
 from pygan.data import Dataset
-from pygan.files import write_bytes, write_json
+from pygan.files import write_json, write_text
 from pygan.gifs import Run, Shown, StepVerdict, verdicts
 from pygan.pictures.gif import write_gif
 from pygan.pictures.of_record import grid_of
@@ -69,7 +69,7 @@ def write_stopped(
             "",
             f"`pygan gif --flux {out / TRACE} --steps {done['flux']}` (and the same other options) replays Flux.",
         ]
-    write_bytes(out / "summary.md", ("\n".join(lines) + "\n").encode())
+    write_text(out / "summary.md", "\n".join(lines) + "\n")
     return reason, files
 
 

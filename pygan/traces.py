@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
+import reprlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from safetensors.numpy import save as to_safetensors
 
 from pygan.config import with_defaults
 from pygan.errors import OutputError, TraceError
-from pygan.files import sha256, sha256_file, write_bytes, write_json
+from pygan.files import parse_json, read_json, sha256, sha256_file, write_bytes, write_json
 from pygan.records import Arrays, StepRecord
 from pygan.state import State
 
@@ -61,6 +63,17 @@ def refuse_existing(folder: Path) -> None:
         if not Trace(folder).steps:
             return
     raise OutputError(f"{folder} already holds a trace; remove it or choose another folder")
+
+
+def remove_trace(folder: Path) -> None:
+    """Remove the files of the trace in ``folder``, and the folder if nothing else is in it. Raises ``OutputError``."""
+    try:
+        for path in (folder / "trace.json", *folder.glob("chunk-*.safetensors")):
+            path.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 class TraceWriter:
@@ -177,7 +190,7 @@ class Trace:
     def _read_index(self) -> dict[str, Any]:
         path = self.folder / "trace.json"
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
+            index = read_json(path)
         except OSError as error:
             raise TraceError(f"{self.folder} is not a trace: cannot read {path.name} ({error.strerror})") from error
         except ValueError as error:
@@ -186,6 +199,9 @@ class Trace:
         if missing or index["schema"] != SCHEMA:
             fault = f"lacks {', '.join(sorted(missing))}" if missing else f"has schema {index['schema']}"
             raise TraceError(f"{path} {fault}; this pygan reads trace schema {SCHEMA}")
+        for key in ("config", "data", "environment"):
+            if not isinstance(index[key], dict):
+                raise TraceError(f"{path}: {key} is {reprlib.repr(index[key])}, expected a JSON object")
         return dict(index)
 
     @property
@@ -246,11 +262,13 @@ class Trace:
     def _load(self, step: str) -> tuple[Mapping[str, Any], Arrays]:
         with self._chunk_of(step) as (stored, facts, keys):
             arrays = {key: stored.get_tensor(f"{step}/{key}") for key in keys}
-        for key, (known, shape) in facts.get("same", {}).items():
-            arrays[key] = arrays[known].reshape(shape)
-        for key, shape in facts.get("bool_shapes", {}).items():
-            count = int(np.prod(shape))
-            arrays[key] = np.unpackbits(arrays[key], count=count, bitorder="little").astype(bool).reshape(shape)
+            for key, (known, shape) in facts.get("same", {}).items():
+                arrays[key] = arrays[known].reshape(shape)
+            for key, shape in facts.get("bool_shapes", {}).items():
+                bits = np.unpackbits(arrays[key], bitorder="little")
+                if not 0 <= bits.size - math.prod(shape) < 8:
+                    raise ValueError(f"{key} has {bits.size} bits, which are no {shape}")
+                arrays[key] = bits[: math.prod(shape)].astype(bool).reshape(shape)
         return facts, arrays
 
     def _names(self, step: str) -> list[str]:
@@ -275,8 +293,11 @@ class Trace:
             if not known:
                 self._contents[chunk["file"]] = _contents(stored)
             all_facts, keys = self._contents[chunk["file"]]
-            yield stored, all_facts[step], keys.get(step, [])
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            facts = all_facts[step]
+            if not all(type(one) is str for one in (facts.get("batch_sha256", ""), *facts.get("order", ()))):
+                raise ValueError(f"step {step} has an odd batch_sha256 or order")
+            yield stored, facts, keys.get(step, [])
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise TraceError(f"cannot read {path}: {error}") from error
 
 
@@ -294,4 +315,4 @@ def _contents(stored: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
     for name in stored.keys():  # noqa: SIM118 - not a dict
         step, _, key = name.partition("/")
         keys.setdefault(step, []).append(key)
-    return json.loads(stored.metadata()["steps"]), keys
+    return parse_json(stored.metadata()["steps"]), keys

@@ -80,7 +80,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(pygan: P
     arguments = ("train", *NARROW_FLAGS, "--samples", 22, "--steps", 1, "--out", tmp_path / "run")
     assert pygan(*arguments)[0] == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    check_refused(pygan(*arguments), "already holds a trace; remove it or choose another folder")
+    check_refused(pygan(*arguments), "run already holds dcgan_steps_000000.png", "choose another --out", "--overwrite")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 

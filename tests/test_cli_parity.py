@@ -154,7 +154,8 @@ def test_out_stores_the_command_and_the_reports(pygan: Pygan) -> None:
     stored = json.loads(Path("a folder/report.json").read_text())
     assert stored["reports"] == json.loads(out)["reports"]
     assert shlex.split(stored["command"]) == ["pygan", *map(str, arguments), "--json"]
-    code, out, _ = pygan(*arguments)
+    refused(pygan(*arguments), "a folder/report.json is already there", "--overwrite")
+    code, out, _ = pygan(*arguments, "--overwrite")
     assert "wrote a folder/report.json" in out
 
 

@@ -152,7 +152,7 @@ def test_a_file_that_is_no_fitting_state_is_one_message_that_names_it(
         (["STATE", "--count", "1025"], "1025 pictures do not fit in a grid of 32 x 32"),
         (["STATE", "--out", "picture.jpg"], "--out picture.jpg: expected a name that ends in .png"),
         (["STATE", "--stack", "keras"], "no stack 'keras'; known: torch, torch-fast, torch-graph, flux"),
-        (["STATE", "--device", "tpu"], "device = 'tpu' is out of range: expected cpu | cuda"),
+        (["STATE", "--device", "tpu"], "device = 'tpu' is not one of cpu, cuda"),
     ],
 )
 def test_a_bad_request_is_one_message(pygan: Pygan, trained: Path, arguments: list[str], words: str) -> None:

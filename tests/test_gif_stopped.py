@@ -122,7 +122,7 @@ def test_stopped_in_fluxs_half_its_steps_so_far_can_be_compared_as_a_shorter_run
 def test_a_trace_of_an_earlier_stopped_run_stays(pygan: Pygan, stop_at, tmp_path) -> None:
     for step in (6, 2):
         stop_at("flux", step)
-        assert pygan(*LIVE, "--flux", "live")[0] == 130
+        assert pygan(*LIVE, "--flux", "live", "--overwrite")[0] == 130
     assert len(Trace(tmp_path / "run" / "flux.trace")) == 7
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["steps_done"], summary["files"]) == ({"flux": 3}, ["flux.gif", "summary.json", "summary.md"])

@@ -53,9 +53,9 @@ def test_without_julia_the_error_says_where_to_get_it_and_what_to_run_then(bare:
 
 def test_the_setup_command_is_one_shell_line_that_makes_the_pinned_environment(bare: Path) -> None:
     words = shlex.split(setup_command())
-    assert words[:3] == ["julia", f"--project={bare / 'user' / 'pygan' / 'julia-1.10'}", "-e"]
-    assert words[3].startswith("using Pkg; Pkg.develop(")
-    rest = " ".join(words[3:])
+    assert words[:4] == ["julia", f"--project={bare / 'user' / 'pygan' / 'julia-1.10'}", "--startup-file=no", "-e"]
+    assert words[4].startswith("using Pkg; Pkg.develop(")
+    rest = " ".join(words[4:])
     assert all(part in rest for part in (julia_dir().as_posix(), "PythonCall", metadata.version("juliacall")))
 
 

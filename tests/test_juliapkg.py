@@ -32,7 +32,9 @@ def test_on_windows_words_with_anything_special_are_in_double_quotes_and_hold_no
     words = setup_words(r"C:\Users\A User\AppData\Local\pygan\julia-1.10", "julia")
     line = shell_line(words, windows=True)
     assert not any('"' in word or "%" in word or "$" in word for word in words)
-    assert line.startswith('julia "--project=C:\\Users\\A User\\AppData\\Local\\pygan\\julia-1.10" -e "using Pkg; ')
+    assert line.startswith(
+        'julia "--project=C:\\Users\\A User\\AppData\\Local\\pygan\\julia-1.10" "--startup-file=no" -e "using Pkg; '
+    )
     assert [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)] == words
 
 

@@ -11,13 +11,13 @@ from pygan.benchmarking.report import is_plain, main_group
 from pygan.benchmarking.statistics import median
 from pygan.benchmarking.table import group_rows, interval, milliseconds
 from pygan.benchmarking.words import CHANGES, DROPPED, TORCH_CHANGES
-from pygan.files import write_bytes
+from pygan.files import write_text
 
 
 def write_markdown(path: Path, report: Mapping[str, Any]) -> list[Path]:
     """Write the page at ``path`` and its plots into a folder of its name beside it; returns all paths."""
     pictures = plots.write_plots(path.with_suffix(""), report)
-    write_bytes(path, ("\n".join(page(report, pictures, path)) + "\n").encode())
+    write_text(path, "\n".join(page(report, pictures, path)) + "\n")
     return [path, *pictures]
 
 

@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -17,6 +16,8 @@ from typing import IO, Any
 
 from pygan.benchmarking import machine
 from pygan.errors import WorkerError
+from pygan.files import parse_json
+from pygan.processes import python_command, python_environment
 from pygan.recipes.own import for_children
 
 START_SECONDS = 1200.0
@@ -25,7 +26,7 @@ ANSWER_SECONDS = 1200.0
 
 def child_command() -> list[str]:
     """The command that starts a row's process."""
-    return [sys.executable, "-X", "faulthandler=0", "-m", "pygan.benchmarking.child"]
+    return python_command("pygan.benchmarking.child")
 
 
 def child_environment(cores: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -33,7 +34,7 @@ def child_environment(cores: int, more: Mapping[str, str] | None = None) -> dict
     ``more``."""
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     threads = {**dict.fromkeys(counts, str(cores)), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**os.environ, **for_children(), **threads, **(more or {})}
+    return {**python_environment(), **for_children(), **threads, **(more or {})}
 
 
 class RowProcess:
@@ -78,7 +79,7 @@ class RowProcess:
         if not line:
             self._fail(f"died at {op!r}")
         try:
-            answer = json.loads(line)
+            answer = parse_json(line)
         except ValueError:
             self._fail(f"answered {op!r} with what is no answer: {line[:200]!r}")
         if "error" in answer:

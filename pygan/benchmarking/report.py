@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import Any
 from pygan.benchmarking import machine
 from pygan.benchmarking.statistics import CONFIDENCE, RESAMPLES
 from pygan.errors import DataError
+from pygan.files import read_json
 
 SCHEMA = 1
 KEY = "pygan_benchmark"
@@ -39,7 +39,7 @@ def new_report(plan: Any, command: str) -> dict[str, Any]:
 def read(path: Path) -> dict[str, Any]:
     """The report at ``path``, plain or inside a json of pytest-benchmark. Raises ``DataError`` if there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         report = found.get(KEY, found)
         if report["schema"] != SCHEMA:
             raise DataError(f"{path} has report schema {report['schema']}; this pygan reads {SCHEMA}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from pygan.benchmarking.process import child_environment
 from pygan.parity.tolerances import FREE_FACTOR
+from pygan.processes import python_command
 
 AGREE, DIFFERS, NOT_RUN = "agree", "differs", "not run"
 NATIVE = "agrees with injected draws; native law tested"
@@ -46,7 +46,7 @@ def judged(trace: Path, images: int, cores: int) -> Verdict:
 def judged_rows(traces: Sequence[Path], images: int, cores: int) -> list[Verdict]:
     """The judge's verdicts on first steps, from a process of its own (it loads torch). Rows of one configuration are
     best judged together: most of the work is the referee's, and is done once."""
-    command = [sys.executable, "-m", "pygan.benchmarking.judge", str(images), str(cores), *map(str, traces)]
+    command = [*python_command("pygan.benchmarking.judge"), str(images), str(cores), *map(str, traces)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(cores), check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"verdict"')]
     words = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]

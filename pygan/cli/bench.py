@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pygan.cli.options import with_config
+from pygan.cli.options import OutOption, with_config
 from pygan.cli.output import console, progress_bar, say_caveats, say_config
-from pygan.errors import ConfigError
+from pygan.cli.places import OverwriteOption, result_file, result_folder
+from pygan.errors import ConfigError, WorkerError
 
 
 def _share(text: str) -> float:
@@ -31,9 +32,8 @@ def _share(text: str) -> float:
 def bench(
     config: Any,
     answer: dict[str, Any],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json and its plots.")] = Path(
-        "runs/bench"
-    ),
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
     rows: Annotated[
         str, typer.Option("--rows", help="Only these rows, by comma; --rows list shows them.", show_default=False)
     ] = "",
@@ -74,8 +74,11 @@ def bench(
         for row in ROWS.values():
             console.print(f"{row.name:22} {row.about}", markup=False)
         return
+    if markdown is not None:
+        result_file(markdown, "", overwrite)
     slowdown, old = _share(max_slowdown), read(against) if against else None
     if report is None:
+        out = result_folder(out, "runs/bench", ("report.json", "*.png"), overwrite)
         names = [name for name in rows.split(",") if name]
         found = _measured(config, answer, out, names, full, quick, rounds=rounds, seconds=seconds)
     else:
@@ -83,7 +86,7 @@ def bench(
     answer["report"] = found
     for line in table.lines(found):
         console.print(line, markup=False)
-    answer["plots"] = plots.write_plots(out, found) if report is None else []
+    answer["plots"] = plots.write_plots(out, found) if out is not None and report is None else []
     if markdown is not None:
         written = write_markdown(markdown, found)
         console.print(f"wrote {', '.join(map(str, written))}", markup=False)
@@ -97,6 +100,8 @@ def bench(
         raise KeyboardInterrupt
     if code:
         sys.exit(code)
+    if report is None and not any(group["rows"] or group["refused"] for group in found["groups"]):
+        raise WorkerError("no row ran, so nothing was measured; the reasons stand above")
 
 
 def _measured(

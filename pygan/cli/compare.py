@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pygan.cli.options import JsonOption
 from pygan.cli.output import answering, console, say
+from pygan.cli.places import OverwriteOption, result_folder
 
 if TYPE_CHECKING:
     from pygan.comparison.compare import Comparison
@@ -25,6 +26,7 @@ def compare(
         Path | None,
         typer.Option("--out", "-o", help="Also write losses.png, last_pictures.png and comparison.json here."),
     ] = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show two finished runs side by side: config, losses, time, states and pictures. Nothing is judged.
@@ -39,6 +41,7 @@ def compare(
     with answering(as_json) as answer:
         if out is not None:
             files.check_folder(out, [one, other])
+            result_folder(out, "", ("losses.png", "last_pictures.png", "comparison.json"), overwrite)
         found = compared([run for path in (one, other) for run in read_runs(path)])
         answer |= found.to_dict()
         _show(found)

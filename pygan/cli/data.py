@@ -23,6 +23,7 @@ from rich.progress import (
 )
 
 from pygan.cli.output import console, print_json
+from pygan.errors import DataError
 
 if TYPE_CHECKING:
     from pygan.data import registry
@@ -52,7 +53,7 @@ def list_sets(
             "title": one.title,
             "licence": one.licence,
             "found": {split: paths and [str(path) for path in paths] for split, paths in one.found.items()},
-            "fetch_to": str(registry.owned_dir(one.name, data_dir)),
+            "fetch_to": _fetch_to(one.name, data_dir),
             "fetch_bytes": _size(one.name),
         }
         for one in fetch.list_sets(data_dir)
@@ -70,6 +71,16 @@ def list_sets(
             does = "makes" if one["name"] == registry.DIGITS else "downloads"
             how = f"{does} {decimal(one['fetch_bytes'])} in {one['fetch_to']}"
             console.print(f"  `pygan data fetch {one['name']}` {how}", markup=False)
+
+
+def _fetch_to(name: str, data_dir: Path | None) -> str:
+    """Where a set would be put, or why it cannot be."""
+    from pygan.data import registry
+
+    try:
+        return str(registry.owned_dir(name, data_dir))
+    except DataError as error:
+        return str(error)
 
 
 @app.command("fetch")

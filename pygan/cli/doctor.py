@@ -18,6 +18,7 @@ from pygan.cli.julia import julia_rows
 from pygan.cli.output import Row, show_rows
 from pygan.data import NAMES, load, registry
 from pygan.errors import PyganError
+from pygan.processes import JULIA_FOREIGN, LIBRARY_PATHS, shadows_julia
 
 DATA_BYTES, OUTPUT_BYTES = 200_000_000, 1_000_000_000
 """Free space below which the data folder (its three sets) and the output folder (a long run) are a gap."""
@@ -31,6 +32,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
     Exit code 0 if everything needed without Julia is there; gaps that only live Flux needs are shown, not counted.
     """
     rows = [*_python_rows(), *_thread_rows(), *_library_rows(), _gpu_row(), *julia_rows(), _flux_on_cuda_row()]
+    rows += _kept_from_julia_rows()
     rows += [*_data_rows(), *_disk_rows()]
     show_rows(rows, as_json)
     if any(state == "broken" for _, state, _ in rows):
@@ -92,6 +94,20 @@ def _library_rows() -> list[Row]:
     return rows
 
 
+def _kept_from_julia_rows() -> list[Row]:
+    """Variables of the user's own that pygan's Julia does not get to see."""
+    rows: list[Row] = [
+        (name, "ok", f"{os.environ[name]}; kept from pygan's Julia, which has a project of its own")
+        for name in JULIA_FOREIGN
+        if os.environ.get(name)
+    ]
+    for name in LIBRARY_PATHS:
+        entries = os.environ.get(name, "").split(os.pathsep)
+        if kept := [one for one in entries if one and shadows_julia(one)]:
+            rows.append((f"{name} for Julia", "ok", f"without {', '.join(kept)}, whose libraries would shadow its own"))
+    return rows
+
+
 def _gpu_row() -> Row:
     """What nvidia-smi says, without loading torch."""
     program = shutil.which("nvidia-smi")
@@ -139,13 +155,16 @@ def _data_rows() -> list[Row]:
 
 
 def _disk_rows() -> list[Row]:
-    folders = (("disk: data", registry.cache_dir(), DATA_BYTES), ("disk: output", Path.cwd() / "runs", OUTPUT_BYTES))
-    return [_disk_row(what, folder, needed) for what, folder, needed in folders]
+    output = _disk_row("disk: output", Path("runs").absolute(), OUTPUT_BYTES)
+    try:
+        return [_disk_row("disk: data", registry.cache_dir(), DATA_BYTES), output]
+    except PyganError as error:
+        return [("disk: data", "gap", str(error)), output]
 
 
 def _disk_row(what: str, folder: Path, needed: int) -> Row:
     """Free space and permission at ``folder``, or at the nearest folder above it that exists."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path("/"))
     try:
         free = shutil.disk_usage(there).free
     except OSError as error:

@@ -20,7 +20,8 @@ from pygan.cli.options import (
     stack_name,
     with_config,
 )
-from pygan.cli.output import console, followed, say, say_caveats, say_config, say_warning
+from pygan.cli.output import console, followed, say, say_caveats, say_config, say_notes, say_rate, say_warning
+from pygan.cli.places import OverwriteOption, result_folder
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
 
@@ -56,7 +57,8 @@ def gif(
     ] = None,
     step: StepFormOption = None,
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=50, help="Pictures a second in the GIFs.")] = 10,
-    out: OutOption = Path("runs/gifs"),
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Judge the first step of both stacks, train them from the same draws, and write flux.gif, torch.gif,
     side_by_side.gif, plots and a summary. The pictures are shown, not judged.
@@ -75,8 +77,10 @@ def gif(
     own_trace = (Path(flux) / "trace.json").is_file()
     if not own_trace and flux not in ("auto", "live", "recorded"):
         raise ConfigError(f"--flux {flux}: expected auto, live, recorded or the folder of a trace")
+    out = result_folder(out, "runs/gifs", ("*.gif", "summary.*", "contact_sheet.png", "*losses.png"), overwrite)
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
+    say_notes(dataset.notes)
     live = flux == "live"
     if flux == "auto":
         try:
@@ -98,6 +102,7 @@ def gif(
         trace, proof = gifs.recorded_pictures(config, dataset), gifs.recorded_step(config, dataset)
     total = steps or (trace.training_steps if trace else DEFAULT_STEPS)
     say_config(config)
+    say_rate(fps)
     started = time.perf_counter()
     kept = [] if trace is None else gifs.first_steps(trace, total, every)
     if trace is not None and (missing := gifs.other_cadence(trace, kept, total, every)):

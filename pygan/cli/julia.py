@@ -15,6 +15,7 @@ import typer
 
 from pygan.cli.output import Row, console, show_rows
 from pygan.errors import JuliaNotFound, PyganError
+from pygan.processes import julia_environment, python_environment
 from pygan.stacks.julia_setup import (
     PINS,
     JuliaSetup,
@@ -179,7 +180,7 @@ def _have_juliapkg_get_julia(why: str, yes: bool) -> None:
             f"{place} ({size}):\n  pygan julia setup --yes"
         )
     console.print(f"{why} juliapkg downloads Julia {PINS['julia']} to {place}: {size}", markup=False)
-    _run([sys.executable, "-u", "-c", _RESOLVE], {})
+    _run([sys.executable, "-P", "-u", "-c", _RESOLVE], {})
 
 
 def _run(words: Sequence[str], variables: Mapping[str, str]) -> None:
@@ -191,7 +192,7 @@ def _run(words: Sequence[str], variables: Mapping[str, str]) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "JULIA_CONDAPKG_BACKEND": "Null", **variables},
+            env={**julia_environment(python_environment()), "JULIA_CONDAPKG_BACKEND": "Null", **variables},
             encoding="utf-8",
             errors="replace",
         )

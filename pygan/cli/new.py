@@ -20,7 +20,7 @@ def new(folder: Annotated[Path, typer.Argument(help="The new recipe's folder; it
 
     It is compared with `pygan parity torch flux --recipe FOLDER`. No file that is there is overwritten.
     """
-    from pygan.files import write_bytes
+    from pygan.files import write_text
     from pygan.recipes.own import JULIA, PYTHON
 
     name = re.sub(r"\W+", "_", folder.resolve().name).lower()
@@ -33,6 +33,6 @@ def new(folder: Annotated[Path, typer.Argument(help="The new recipe's folder; it
     template = Path(__file__).parents[1] / "recipes" / "template"
     for place in places:
         text = (template / place.name).read_text(encoding="utf-8").replace(NAME, name).replace("FOLDER", str(folder))
-        write_bytes(place, text.encode())
+        write_text(place, text)
         console.print(f"wrote {place}", markup=False)
     console.print(f"compare both with: pygan parity torch flux --recipe {folder}", markup=False)

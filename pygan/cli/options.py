@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import functools
 import inspect
 import json
+import os
 import sys
 import tomllib
 import typing
@@ -17,9 +19,10 @@ from typing import Annotated, Any
 import typer
 
 from pygan import __version__
-from pygan.cli.output import answering
+from pygan.cli.output import answering, say
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
+from pygan.files import read_limited
 from pygan.recipes import CONFIGS
 from pygan.recipes.own import chosen_recipe
 
@@ -53,7 +56,10 @@ DataDirOption = Annotated[
     typer.Option("--data-dir", help="Folder that holds the data sets (else PYGAN_DATA_DIR, else the cache)."),
 ]
 SamplesOption = Annotated[int | None, typer.Option("--samples", min=2, help="Use only the first so many images.")]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the results; else runs/ and the command's name, a new one each time."),
+]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps in place of whole epochs.")]
 StackOption = Annotated[str, typer.Option("--stack", help="torch or flux.")]
 StepFormOption = Annotated[
@@ -71,6 +77,7 @@ PrintConfigOption = Annotated[
     bool, typer.Option("--print-config", help="Print the config as TOML that --config reads back, and do no more.")
 ]
 
+MAX_CONFIG_BYTES = 1 << 20
 DEFAULT_RECIPE = "flux_tutorial"
 _GROUP = "Config (each default with its source; `pygan recipes` names the publication)"
 
@@ -113,6 +120,7 @@ class Command:
                 kept = {name: value for name, value in defaults.items() if name not in dropped}
                 stored = read_config(config_file)
                 config = make_config(kind, stored, flags, kept)
+                config = config if print_config else capped(config)
                 answer["config"] = config.to_dict()
                 if "given" in self._parameters:
                     values["given"] = {name for name, value in flags.items() if value is not None}
@@ -131,6 +139,15 @@ class Command:
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return wrapper
+
+
+def capped(config: Any) -> Any:
+    """``config`` with no more threads than this process may use processors; a word is said where that changes it."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if config.threads <= allowed:
+        return config
+    say(f"--threads {config.threads} is more than the {allowed} cores there are; {allowed} are used", "yellow")
+    return config.replace(threads=allowed)
 
 
 def asked_recipe(arguments: Sequence[str]) -> type[RunConfig]:
@@ -198,14 +215,21 @@ def make_config(
 
 
 def read_config(file: Path | None) -> dict[str, Any]:
-    """What a config file sets, ``recipe`` with it; nothing where there is none."""
+    """What a config file sets, ``recipe`` with it; nothing where there is none. UTF-8, and UTF-16 with its mark, which
+    Windows PowerShell writes. Raises ``ConfigError`` where it cannot be read."""
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        content = read_limited(file, MAX_CONFIG_BYTES)
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: it is no UTF-8 text ({error}); save it as UTF-8") from error
+    except (RecursionError, MemoryError) as error:
+        raise ConfigError(f"{file} is not valid TOML: it is nested too deep") from error
+    except ValueError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 

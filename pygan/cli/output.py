@@ -6,24 +6,64 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import signal
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from pygan.cli.faults import explained
 from pygan.config import RunConfig
-from pygan.errors import PyganError
 from pygan.records import StepRecord
 from pygan.stacks import Stack
 
-console = Console(soft_wrap=True, highlight=False)
+
+class PatientConsole(Console):
+    """A console whose reader may go away (``head``, ``less``): the run goes on and no more is printed."""
+
+    def on_broken_pipe(self) -> None:
+        """Print no more."""
+        silence(self.file)
+
+
+def open_closed_streams() -> None:
+    """Give a process that was started with closed standard streams (``>&-``) ones that go nowhere: else the next files
+    that it opens would take their numbers, and be written by whoever prints."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
+def silence(stream: IO[str]) -> None:
+    """Let what is still written to a stream whose reader is gone go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def flush_or_silence() -> None:
+    """Flush both standard streams; one whose reader is gone is silenced, so that Python's end is quiet too."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            silence(stream)
+        except (ValueError, AttributeError):  # it is closed, or there is none
+            pass
+
+
+console = PatientConsole(soft_wrap=True, highlight=False)
 """Where text for people goes: standard output, or standard error while a command answers with ``--json``."""
 
 
@@ -42,8 +82,9 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
     console.stderr = True
     try:
         yield answer
-    except (PyganError, OSError) as error:
-        end = {"exit_code": getattr(error, "exit_code", PyganError.exit_code), "error": str(error)}
+    except Exception as error:
+        code, words = explained(error)
+        end = {"exit_code": code, "error": words}
         raise
     except KeyboardInterrupt:
         end = {"exit_code": 130, "stopped": True}
@@ -51,18 +92,23 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
     except SystemExit as stop:
         end = {"exit_code": stop.code}
         raise
-    except BaseException:
-        end = {}  # a defect: its traceback is all there is to say
-        raise
     finally:
         console.stderr = False
-        if end:
-            print_json({**answer, **end})
+        print_json({**answer, **end})
+
+
+json_printed: list[bool] = []
+"""Not empty once this process has answered a machine."""
 
 
 def print_json(value: Any) -> None:
     """Write ``value`` as JSON in ASCII on standard output; paths become text, what JSON lacks (NaN, inf) null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+    json_printed.append(True)
+    try:
+        sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
 
 
 def _plain(value: Any) -> Any:
@@ -217,6 +263,21 @@ def say_warning(stack: Stack) -> None:
     """Print what a stack that has just started must tell its user, if anything."""
     if warning := stack.describe().get("warning"):
         say(str(warning), "bold yellow", "warning:")
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Print what a user must know of the data before a run on them."""
+    for note in notes:
+        say(note, "bold yellow", "warning:")
+
+
+def say_rate(fps: float) -> None:
+    """Print the rate of a GIF where it is not the one that was asked for: its times are hundredths of a second."""
+    from pygan.pictures.gif import frame_milliseconds
+
+    written = 1000 / frame_milliseconds(fps)
+    if written != fps:
+        say(f"a GIF cannot show {fps:g} pictures a second; it is written with {written:.4g} a second")
 
 
 def say_caveats(config: RunConfig) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StepsOption, value_of, with_config
-from pygan.cli.output import console, say_caveats
+from pygan.cli.output import console, say_caveats, say_notes
 from pygan.cli.parity_output import Bar, print_explained, print_report, print_spot
+from pygan.cli.places import OverwriteOption, result_file
 from pygan.errors import ConfigError, DataError, JuliaNotFound
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def parity(
     step: Annotated[int | None, typer.Option("--step", min=0, help="Replay: look at this step alone.")] = None,
     tensor: Annotated[str, typer.Option("--tensor", help="Replay: look at this tensor (kind/name) alone.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Store the reports as JSON in this file.")] = None,
+    overwrite: OverwriteOption = False,
     explain: Annotated[
         bool,
         typer.Option(
@@ -67,6 +69,8 @@ def parity(
     if explain:
         answer["explained"] = print_explained(" ".join([candidate, reference]).removesuffix(" auto"))
         return
+    if out is not None:
+        result_file(out, "", overwrite)
     wanted = _numbers(levels, "--levels", range(1, 11))
     say_caveats(config)
     chosen: dict[str, Any] = {
@@ -134,6 +138,7 @@ def _one(
     first, second = (str(recorded_run(config, data, fixed)) if text == "recorded" else text for text in names)
     names = (first, second)
     config, dataset = _run_of(config, names, fixed, data, data_dir, samples, steps is None and step is None)
+    say_notes(dataset.notes if dataset else ())
     sides: list[Side] = []
     try:
         for text in names:

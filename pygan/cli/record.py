@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StackOption, StepsOption, with_config
-from pygan.cli.output import console, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import console, followed, say_caveats, say_config, say_notes, say_warning
 from pygan.errors import ConfigError
 
 
@@ -46,16 +46,19 @@ def record(
     from pygan import recording
     from pygan.capture import parse
     from pygan.data import load
+    from pygan.files import check_writable
     from pygan.stacks.choose import make_stack
     from pygan.traces import refuse_existing
     from pygan.training import nothing, total_steps
 
     refuse_existing(out)
+    check_writable(out)
     say_caveats(config)
     wanted = parse(capture or [])
     if twin and config.dtype != "float32":
         raise ConfigError("--twin stores Float64 steps beside Float32 ones; this run is Float64 already")
     dataset = load(data, data_dir, limit=samples)
+    say_notes(dataset.notes)
     total = steps or total_steps(config, dataset)
     command = "pygan " + shlex.join(argument for argument in sys.argv[1:])
     say_config(config)

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pygan.cli.options import JsonOption, PrintConfigOption, StackOption, to_toml
+from pygan.cli.options import JsonOption, PrintConfigOption, StackOption, capped, to_toml
 from pygan.cli.output import answering, console, say_caveats, say_config, say_warning
+from pygan.cli.places import OverwriteOption, result_file
 from pygan.errors import ConfigError, PyganError, StateError
 
 STREAM = "sample"
@@ -34,7 +35,10 @@ def sample(
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda, if not the run's.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads, if not the run's.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe of your own that made the run.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG file.")] = Path("sample.png"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The PNG file; else sample.png, or the next free name.")
+    ] = None,
+    overwrite: OverwriteOption = False,
     print_config: PrintConfigOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,14 +52,15 @@ def sample(
         if not state.is_file():
             raise StateError(f"there is no file {state}; expected the state.safetensors of a run")
         stored, described = states.load(state)
-        config = _config(state, described, device=device, threads=threads)
+        config = capped(_config(state, described, device=device, threads=threads))
         answer["config"] = config.to_dict()
         if print_config:
             if not as_json:
                 sys.stdout.write(to_toml(config))
             return
-        if out.suffix.lower() != ".png":
+        if out is not None and out.suffix.lower() != ".png":
             raise ConfigError(f"--out {out}: expected a name that ends in .png")
+        out = result_file(out, "sample.png", overwrite)
         number, side = _layout(count, grid, config.grid)
         key = config.seed if seed is None else seed
         say_caveats(config)

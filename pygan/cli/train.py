@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +18,8 @@ from pygan.cli.options import (
     stack_name,
     with_config,
 )
-from pygan.cli.output import BETWEEN_STEPS, console, followed, say_caveats, say_config, say_warning
+from pygan.cli.output import BETWEEN_STEPS, console, followed, say_caveats, say_config, say_notes, say_rate, say_warning
+from pygan.cli.places import OverwriteOption, result_folder
 
 
 @with_config()
@@ -36,7 +36,8 @@ def train(
         float | None,
         typer.Option("--fps", min=0.1, max=50, help="Write the pictures as STACK.gif too, so many a second."),
     ] = None,
-    out: OutOption = Path("runs/train"),
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train one stack: PNG pictures as the article makes them, a trace of the losses, and state.safetensors.
 
@@ -49,12 +50,13 @@ def train(
     from pygan.recording import record
     from pygan.stacks.choose import make_stack
     from pygan.state import save
-    from pygan.traces import refuse_existing
     from pygan.training import total_steps
 
-    refuse_existing(out / f"{stack}.trace")
+    written_files = (f"{stack}.trace", f"{stack}.gif", "state.safetensors", "dcgan_steps_*.png")
+    out = result_folder(out, "runs/train", written_files, overwrite)
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
+    say_notes(dataset.notes)
     total = steps or total_steps(config, dataset)
     say_config(config)
     started = time.perf_counter()
@@ -87,6 +89,7 @@ def train(
         runner.close()
     if fps and frames:
         write_gif(gif, frames, fps)
+        say_rate(fps)
         answer["gif"] = gif
     answer |= {"state": state if whole else None, "seconds": time.perf_counter() - started}
     names = [f"{len(pictures)} pictures", trace.name]

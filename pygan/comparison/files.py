@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pygan.comparison.compare import Comparison
 from pygan.comparison.table import count, plain
 from pygan.errors import ConfigError
-from pygan.files import write_bytes
+from pygan.files import write_json
 from pygan.pictures.panels import Panel, write_panels
 from pygan.pictures.plots import losses_of_runs_plot
 
@@ -36,7 +35,7 @@ def write_comparison(out: Path, found: Comparison) -> list[Path]:
         write_panels(files[-1], _panels(found, names))
     files.append(out / "comparison.json")
     content = {**found.to_dict(), "files": [path.name for path in files]}
-    write_bytes(files[-1], (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())  # ASCII: names may be any
+    write_json(files[-1], content)
     return files
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from pygan.comparison.runs import FinishedRun, machine, part
 from pygan.comparison.trained_runs import trace_run
 from pygan.errors import DataError
+from pygan.files import read_json
 from pygan.pictures.gif import read_gif
 
 STACKS = ("flux", "torch")
@@ -81,7 +81,7 @@ def _with_pictures(run: FinishedRun, drawn: list[Any], path: Path) -> FinishedRu
 def _summary(folder: Path) -> Mapping[str, Any]:
     path = folder / "summary.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

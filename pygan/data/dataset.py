@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ class Dataset:
 
     ``images``: ``(N, 28, 28)`` uint8, row by row. ``labels``: ``(N,)`` uint8 or None. ``sha256``: hex SHA-256 of
     the bytes of ``images`` as held here (so of the first ``limit`` ones). ``sources``: the files or the folder
-    they were read from; empty if made on the spot.
+    they were read from; empty if made on the spot. ``notes``: what a user must know before training on them.
     """
 
     name: str
@@ -32,10 +34,12 @@ class Dataset:
     labels: np.ndarray | None
     sha256: str
     sources: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Name, number and hash of the images, as traces, reports and answers say what a run was made on."""
-        return {"name": self.name, "images": len(self.images), "sha256": self.sha256}
+        told = {"notes": list(self.notes)} if self.notes else {}
+        return {"name": self.name, "images": len(self.images), "sha256": self.sha256, **told}
 
 
 def load(
@@ -124,7 +128,7 @@ def _file_of(one: PublishedSet, path: Path) -> SetFile:
 
 
 def _first_file(folder: Path, *names: str) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return next((folder / name for name in names if os.path.isfile(folder / name)), None)  # no error if forbidden
 
 
 def _published(one: PublishedSet, data_dir: Path | None, split: str, limit: int | None) -> Dataset:
@@ -139,8 +143,15 @@ def _digits(data_dir: Path | None, split: str, limit: int | None, progress: Prog
     if limit is not None and limit <= _CHEAP:
         images, labels = digits.generate(0, limit, split, progress)
         return _dataset(DIGITS, images, labels, limit, ())
-    own = registry.owned_dir(DIGITS, data_dir)
-    folder = digits.find(split, data_dir) or own
+    folder = digits.find(split, data_dir)
+    try:
+        own = registry.owned_dir(DIGITS, data_dir)
+    except DataError:
+        if folder is None:  # nowhere to keep them: made anew each time
+            return _dataset(DIGITS, *digits.make(split, progress), limit, ())
+        own = None
+    folder = folder or own
+    assert folder is not None
     found = digits.read_or_make(own, split, progress) if folder == own else digits.read(folder, split)
     return _dataset(DIGITS, found.images, found.labels, limit, found.paths)
 
@@ -167,17 +178,43 @@ def _folder(name: str | Path, split: str, limit: int | None) -> Dataset:
                     f"{images_path} holds images of {images.shape[1]} rows and {images.shape[2]} columns; "
                     f"expected {SIDE} x {SIDE}. Resize the images."
                 )
-            return _dataset(
-                folder.name, images, labels, limit, tuple(path for path in (images_path, labels_path) if path)
-            )
+            files = tuple(path for path in (images_path, labels_path) if path)
+            loose = picture_folder.left_out(folder, ())
+            notes = [f"{folder}: {images_path.name} is read; left out: {loose}"] if loose else []
+            return _dataset(folder.name, images, labels, limit, files, notes + _useless(folder, images[:limit]))
         if split != "train":
             raise DataError(
                 f"{folder} holds no {registry.file_prefix(split)}-images-idx3-ubyte file, and pictures have no split "
                 f"{split!r}. Name the folder of the pictures you want, with split 'train'."
             )
-        return _dataset(folder.name, picture_folder.read_pictures(folder, limit), None, limit, (folder,))
+        images, treated = picture_folder.read_folder(folder, limit)
+        other = picture_folder.left_out(folder)
+        notes = [f"{folder}: {len(images)} pictures are read; left out: {other}"] if other else []
+        told = [f"{count} of them {how}" for how, count in treated.items()]
+        notes += _useless(folder, images, told)
+        notes += [f"{folder}: of {len(images)} pictures {one}" for one in told if picture_folder.OPAQUE in one]
+        return _dataset(folder.name, images, None, limit, (folder,), notes)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}. Check its permissions.") from error
+
+
+def _useless(folder: Path, images: np.ndarray, treated: Sequence[str] = ()) -> list[str]:
+    """What is odd about ``images`` of a user's own, ``treated`` so. Raises ``DataError`` where each is of one grey
+    level: nothing can be learned from them."""
+    flat = images.reshape(len(images), -1)
+    plain = int((flat.min(axis=1) == flat.max(axis=1)).sum())
+    over = "".join(f"; {one}" for one in treated)
+    if plain == len(images):
+        raise DataError(
+            f"{folder}: all {plain} images are of one grey level ({'black' if not images.any() else 'blank'}){over}. "
+            "Draw white ink on black, or lay transparent pictures over white yourself."
+        )
+    notes = [f"{folder}: {plain} of {len(images)} images are of one grey level{over}"] if plain else []
+    if images.max() <= 1:
+        notes.append(f"{folder}: no pixel is above 1 of 255; were pixels from 0 to 1 stored as bytes?")
+    if len(images) > 1 and (flat == flat[0]).all():
+        notes.append(f"{folder}: all {len(images)} images are equal")
+    return notes
 
 
 def _idx_file(folder: Path, split: str, kind: str) -> Path | None:
@@ -188,7 +225,12 @@ def _idx_file(folder: Path, split: str, kind: str) -> Path | None:
 
 
 def _dataset(
-    name: str, images: np.ndarray, labels: np.ndarray | None, limit: int | None, sources: tuple[Path, ...]
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    limit: int | None,
+    sources: tuple[Path, ...],
+    notes: Sequence[str] = (),
 ) -> Dataset:
     kept = np.ascontiguousarray(images[:limit])
     return Dataset(
@@ -197,4 +239,5 @@ def _dataset(
         None if labels is None else labels[:limit],
         hashlib.sha256(kept.data).hexdigest(),
         sources,
+        tuple(notes),
     )

@@ -9,6 +9,7 @@ stack reads those.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def file_paths(folder: Path, split: str) -> tuple[Path, Path]:
 def find(split: str, data_dir: Path | None = None) -> Path | None:
     """The first of the folders searched that holds both files of a split."""
     folders = (place / DIGITS for place in registry.search_dirs(data_dir))
-    return next((folder for folder in folders if all(path.is_file() for path in file_paths(folder, split))), None)
+    return next((folder for folder in folders if all(map(os.path.isfile, file_paths(folder, split)))), None)
 
 
 def read(folder: Path, split: str = "train") -> Digits:
@@ -104,17 +105,19 @@ def read_or_make(folder: Path, split: str = "train", progress: Progress | None =
     try:
         return read(folder, split)
     except DataError:
-        images, labels = generate(split=split, progress=progress)
-    _check(
-        images,
-        labels,
-        split,
-        "the digits made here",
-        "Report this machine, Python and numpy version as a defect of pygan.",
-    )
+        images, labels = make(split, progress)
     idx.write(paths[1], labels)
     idx.write(paths[0], images)
     return Digits(images, labels, paths)
+
+
+def make(split: str = "train", progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """All images ``(N, 28, 28)`` and labels ``(N,)`` of a split, uint8, made anew. Raises ``DataError`` if they have
+    not the known SHA-256."""
+    images, labels = generate(split=split, progress=progress)
+    told = "Report this machine, Python and numpy version as a defect of pygan."
+    _check(images, labels, split, "the digits made here", told)
+    return images, labels
 
 
 def remove(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ the unpacked file, so a re-packed or unpacked copy is recognised too. None of th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,14 +125,19 @@ NAMES = (*PUBLISHED, DIGITS)
 
 
 def cache_dir() -> Path:
-    """The user's own cache folder for data sets; it need not exist."""
-    return platformdirs.user_cache_path("pygan")
+    """The user's own cache folder for data sets; it need not exist. Raises ``DataError`` where there is no home."""
+    try:
+        return platformdirs.user_cache_path("pygan")
+    except RuntimeError as error:
+        raise DataError(f"no home folder: set HOME, XDG_CACHE_HOME or {ENV_DIR}, or name a --data-dir") from error
 
 
 def search_dirs(data_dir: Path | None = None) -> list[Path]:
-    """Folders searched for a named set, first to last: ``data_dir``, ``PYGAN_DATA_DIR``, the user's cache."""
-    from_env = os.environ.get(ENV_DIR)
-    return [*([Path(data_dir)] if data_dir else []), *([Path(from_env)] if from_env else []), cache_dir()]
+    """Folders searched for a named set, first to last: ``data_dir``, ``PYGAN_DATA_DIR``, the user's cache if any."""
+    places = [Path(place) for place in (data_dir, os.environ.get(ENV_DIR)) if place]
+    with contextlib.suppress(DataError):
+        places.append(cache_dir())
+    return places
 
 
 def owned_dir(name: str, data_dir: Path | None = None) -> Path:

@@ -7,6 +7,7 @@ around it are written as in the GIF89a specification, https://www.w3.org/Graphic
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import os
@@ -18,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from pygan.errors import DataError
-from pygan.files import write_bytes
+from pygan.files import read_limited, write_bytes
 from pygan.pictures.grid import PictureError
-from pygan.pictures.png import check_picture
+from pygan.pictures.png import BOMBS, MAX_FILE_BYTES, check_picture, check_size, no_bombs
 
 TRANSPARENT = 255
 KEEP = 1 << 2  # disposal "do not dispose": the next frame is drawn over this one
@@ -44,12 +45,12 @@ def frame_milliseconds(fps: float) -> int:
 
     Raises ``PictureError`` unless ``fps`` is finite and positive.
 
-    >>> frame_milliseconds(5), frame_milliseconds(30), frame_milliseconds(1000)
+    >>> frame_milliseconds(5), frame_milliseconds(40), frame_milliseconds(1000)
     (200, 30, 20)
     """
     if not (math.isfinite(fps) and fps > 0):
         raise PictureError(f"{fps} frames a second is no frame rate; expected a positive number")
-    return 10 * min(65535, max(2, round(100 / fps)))
+    return 10 * min(65535, max(2, math.floor(100 / fps + 0.5)))
 
 
 def write_gif(
@@ -91,17 +92,20 @@ def write_gif(
 def read_gif(path: str | os.PathLike[str]) -> Gif:
     """Decode a GIF with Pillow. Raises ``DataError`` if there is none, or it is damaged."""
     try:
-        with Image.open(path, formats=("GIF",)) as image:
+        content = io.BytesIO(read_limited(path, MAX_FILE_BYTES))
+        with no_bombs(), Image.open(content, formats=("GIF",)) as image:
             loop = image.info.get("loop")
-            frames, durations = [], []
+            frames: list[np.ndarray] = []
+            durations: list[int] = []
             for frame in ImageSequence.Iterator(image):
+                check_size(frame.size, len(frames) + 1, len(content.getbuffer()))
                 durations.append(int(frame.info.get("duration", 0)))
                 frames.append(np.array(frame.convert("RGB")))
     except FileNotFoundError as error:
         raise DataError(f"there is no GIF {path}") from error
-    except (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, IndexError, struct.error, *BOMBS) as error:
         raise DataError(f"{path} is no readable GIF: {error}") from error
-    if all(np.ptp(frame, axis=2).max() == 0 for frame in frames):
+    if all((frame[:, :, :2] == frame[:, :, 1:]).all() for frame in frames):
         frames = [np.ascontiguousarray(frame[:, :, 0]) for frame in frames]
     return Gif(frames, durations, loop)
 

@@ -56,7 +56,7 @@ def load_recipe(place: Path) -> type[RunConfig]:
     (kind,) = kinds
     if missing := [told for name, told in FUNCTIONS.items() if not callable(getattr(module, name, None))]:
         raise ConfigError(f"{file} does not define {'; nor '.join(missing)}")
-    if not kind.recipe:
+    if not isinstance(kind.recipe, str) or not kind.recipe:
         raise ConfigError(f"{file}: {kind.__name__} has no name; give it recipe: ClassVar[str] = {file.parent.name!r}")
     known_as = CONFIGS.get(kind.recipe)
     if known_as is not None and not is_own(known_as):
@@ -92,7 +92,7 @@ def is_own(kind: type[RunConfig]) -> bool:
 
 def _executed(file: Path) -> ModuleType:
     """The module in ``file``, run anew. What it raises is told with its own line."""
-    name = PREFIX + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    name = PREFIX + hashlib.sha256(os.fsencode(file)).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -103,7 +103,7 @@ def _executed(file: Path) -> ModuleType:
     except SyntaxError as error:
         line = (error.text or "").strip()
         raise ConfigError(f"{error.filename}, line {error.lineno}: {error.msg}: {line}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in it ends no run of ours
         raise ConfigError(fault_in(file.parent, error) or f"{file}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(file.parent))

@@ -9,7 +9,6 @@ import queue
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -24,10 +23,11 @@ from pygan.config import RunConfig
 from pygan.draws import Draws
 from pygan.errors import ConfigError, StateError, WorkerError
 from pygan.files import sha256
+from pygan.processes import julia_environment, python_command, python_environment
 from pygan.records import StepRecord
 from pygan.stacks import TimedSteps
 from pygan.stacks.julia_setup import JuliaSetup, find_julia
-from pygan.stacks.wire import ArrayFile
+from pygan.stacks.wire import ArrayFile, parse_answer
 from pygan.state import State
 
 START_SECONDS = 900.0
@@ -48,7 +48,7 @@ def default_timeout() -> float:
 
 def worker_command() -> list[str]:
     """The command that starts the worker process."""
-    return [sys.executable, "-X", "faulthandler=0", "-m", "pygan.stacks.flux_worker"]
+    return python_command("pygan.stacks.flux_worker")
 
 
 class Worker:
@@ -61,8 +61,7 @@ class Worker:
         self._log = self._folder / "worker.log"
         self._requests = ArrayFile(self._folder / "request")
         self._replies = ArrayFile(self._folder / "reply")
-        environment = {**os.environ, **setup.environment()}
-        environment.pop("PYTHONFAULTHANDLER", None)
+        environment = {**julia_environment(python_environment()), **setup.environment()}
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 command or worker_command(),
@@ -128,17 +127,11 @@ class Worker:
             self.close()
             raise WorkerError(f"the flux worker died at {message.get('op', 'start')!r} (exit code {code}).{words}")
         try:
-            answer = json.loads(line)
-            expected = {"error", "arrays"} if "op" in message else {"ready"}
-            if not isinstance(answer, dict) or not answer.keys() & expected:
-                raise ValueError
-        except ValueError:
+            return parse_answer(line, str(message.get("op", "start")))
+        except WorkerError as error:
             words = self._julia_words()
             self.close()
-            raise WorkerError(
-                f"the flux worker answered {message.get('op', 'start')!r} with what is no answer: {line[:200]!r}{words}"
-            ) from None
-        return answer
+            raise WorkerError(f"{error}{words}") from None
 
     def ask(
         self, op: str, arrays: Mapping[str, np.ndarray] | None = None, **fields: Any

@@ -7,7 +7,6 @@ then what juliapkg has already resolved.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from typing import Any
 import platformdirs
 
 from pygan.errors import JuliaNotFound, OutputError
+from pygan.files import read_json
 from pygan.resources import julia_dir
 
 PINS = {"julia": "1.10", "Flux": "0.16.9", "PythonCall": "0.9.34"}
@@ -57,8 +57,12 @@ class JuliaSetup:
     def _manifest(self) -> dict[str, Any]:
         path = Path(self.project) / "Manifest.toml"
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            manifest = tomllib.loads(path.read_text(encoding="utf-8"))
+            for entries in manifest.get("deps", {}).values():
+                if not all(isinstance(entries[0].get(key, ""), str) for key in ("version", "path")):
+                    raise ValueError("a version or path in it is no text")
+            return manifest
+        except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise JuliaNotFound(
                 f"{path} cannot be read ({error}). Make the environment with:\n"
                 f"  {setup_command(self.project, self.executable)}"
@@ -94,9 +98,14 @@ class JuliaSetup:
 
 
 def environment_dir() -> Path:
-    """Folder of the worker environment for a ``julia`` on PATH."""
+    """Folder of the worker environment for a ``julia`` on PATH. Raises ``JuliaNotFound`` where there is no home."""
     chosen = os.environ.get("PYGAN_JULIA_ENV")
-    return Path(chosen) if chosen else platformdirs.user_data_path("pygan") / f"julia-{PINS['julia']}"
+    if chosen:
+        return Path(chosen)
+    try:
+        return platformdirs.user_data_path("pygan") / f"julia-{PINS['julia']}"
+    except RuntimeError as error:
+        raise JuliaNotFound("no home folder: set HOME, XDG_DATA_HOME or PYGAN_JULIA_ENV") from error
 
 
 def setup_words(project: str | Path | None = None, executable: str | None = None) -> list[str]:
@@ -104,7 +113,7 @@ def setup_words(project: str | Path | None = None, executable: str | None = None
     script = "using Pkg; Pkg.develop(path=ARGS[1]); Pkg.add(name=ARGS[2], version=ARGS[3]); Pkg.precompile()"
     arguments = [julia_dir().as_posix(), "PythonCall", metadata.version("juliacall")]
     program = executable or os.environ.get("PYGAN_JULIA") or "julia"
-    return [program, f"--project={project or environment_dir()}", "-e", script, *arguments]
+    return [program, f"--project={project or environment_dir()}", "--startup-file=no", "-e", script, *arguments]
 
 
 def setup_command(project: str | Path | None = None, executable: str | None = None) -> str:
@@ -192,14 +201,19 @@ def juliapkg_project() -> Path:
 def julia_depot() -> Path:
     """The first Julia depot, where packages and compiled code are put."""
     first = os.environ.get("JULIA_DEPOT_PATH", "").split(os.pathsep)[0]
-    return Path(first).absolute() if first else Path.home() / ".julia"
+    if first:
+        return Path(first).absolute()
+    try:
+        return Path.home() / ".julia"
+    except RuntimeError as error:
+        raise JuliaNotFound("no home folder: set HOME or JULIA_DEPOT_PATH") from error
 
 
 def _resolved_by_juliapkg() -> tuple[str, str] | None:
     """``(executable, project)`` that juliapkg resolved earlier, read from the ``meta.json`` that it leaves."""
     project = juliapkg_project()
     try:
-        meta = json.loads((project / "pyjuliapkg" / "meta.json").read_text(encoding="utf-8"))
+        meta = read_json(project / "pyjuliapkg" / "meta.json")
         executable = shutil.which(meta["executable"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -17,10 +17,23 @@ from typing import Any
 import numpy as np
 
 from pygan.errors import WorkerError
+from pygan.files import parse_json
 
 _DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "U8": np.uint8, "BOOL": np.bool_}
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _ALIGN = 64
+
+
+def parse_answer(line: bytes, op: str) -> dict[str, Any]:
+    """The worker's answer to ``op`` (``start`` for its first line). Raises ``WorkerError`` where ``line`` is none."""
+    expected = {"ready"} if op == "start" else {"error", "arrays"}
+    try:
+        answer = parse_json(line)
+        if not (isinstance(answer, dict) and answer.keys() & expected and isinstance(answer.get("arrays", {}), dict)):
+            raise ValueError
+    except ValueError:
+        raise WorkerError(f"the flux worker answered {op!r} with what is no answer: {line[:200]!r}") from None
+    return answer
 
 
 class ArrayFile:
@@ -80,9 +93,12 @@ class ArrayFile:
             if not sound:
                 raise WorkerError(f"the worker describes {name} by {entry!r}, which is no array")
             count = prod(shape)
-            if count == 0:
-                arrays[name] = np.empty(shape, dtype)
-                continue
-            mapped = self._mapped(offset + count * np.dtype(dtype).itemsize)
-            arrays[name] = np.frombuffer(mapped, dtype, count, offset).reshape(shape).copy()
+            try:
+                if count == 0:
+                    arrays[name] = np.empty(shape, dtype)
+                    continue
+                mapped = self._mapped(offset + count * np.dtype(dtype).itemsize)
+                arrays[name] = np.frombuffer(mapped, dtype, count, offset).reshape(shape).copy()
+            except (ValueError, OverflowError) as error:  # more axes, or longer ones, than numpy has
+                raise WorkerError(f"the worker describes {name} by {entry!r}: {error}") from error
         return arrays

@@ -79,7 +79,6 @@ def test_faults_of_arguments_are_one_message(pygan: Pygan, stored: Any, tmp_path
     refused(pygan("bench", "--report", tmp_path / "absent.json"), "cannot read", "absent.json")
     refused(pygan("bench", "--report", stored[0], "--max-slowdown", "much"), "--max-slowdown much", "5%")
     refused(pygan("bench", "--rows", "flax", "-o", tmp_path), "no benchmark row 'flax'", "torch-eager")
-    refused(pygan("bench", "--threads", "1000", "--rows", "torch-eager", "-o", tmp_path), "threads = 1000", "cores")
 
 
 def test_the_rows_are_listed(pygan: Pygan) -> None:

@@ -117,7 +117,7 @@ def replaced(name: str, content: str) -> Callable[[Path], None]:
         (cut("torch.trace/trace.json"), "trace.json is not valid JSON"),
         (cut("torch.trace/chunk-000000.safetensors"), "is damaged: its SHA-256"),
         (cut("state.safetensors"), "cannot read the state in"),
-        (replaced("torch.trace/trace.json", "[" * 100_000), "no whole run"),
+        (replaced("torch.trace/trace.json", "[" * 100_000), "nested too deep"),
         (told("config", [1]), "trace.json: config is [1], expected a JSON object"),
         (told("environment", {"stack": "torch"}), "stack is 'torch', expected a JSON object"),
         (told("chunks", [{"file": "../../x", "steps": ["0"]}]), "outside its folder"),

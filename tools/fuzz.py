@@ -1,7 +1,7 @@
 """Read mutated files with every reader and write what came of it to docs/results/fuzz.json (``make fuzz``).
 
-A fault is anything but pygan's own errors: another exception, more than 5 seconds, more than 512 MB, a file opened
-outside the folder, code run or a process started. Its input is kept, and the exit code is then 1.
+A fault is anything but pygan's own errors: another exception, more than 5 seconds of processor time, more than 512 MB,
+a file opened outside the folder, code run or a process started. Its input is kept, and the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from pygan.files import read_json, write_json  # noqa: E402
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where files are written and read fastest."""
+PATIENCE = 60.0
+"""Seconds on the clock after which a read is ended; the processor seconds that it may take are fewer."""
 EVERY = 250
 """Inputs between two looks at the clock of the progress bar."""
 
@@ -39,7 +41,7 @@ class Hang(BaseException):
 
 
 def _ring(number: int, frame: FrameType | None) -> None:
-    raise Hang(f"no end after {2 * SECONDS:g} s")
+    raise Hang(f"no end after {PATIENCE:g} s")
 
 
 def main() -> int:
@@ -79,7 +81,7 @@ def main() -> int:
             share, begun = chosen.inputs // len(all_readers), time.perf_counter()
             for at in range(share):
                 content = one.mutate(rng, rng.choice(one.seeds), one.seeds)
-                signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
+                signal.setitimer(signal.ITIMER_REAL, PATIENCE)
                 fault = fault_of(one, folders[one.name], content)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 if fault:

@@ -10,7 +10,7 @@ OUT ?=
 # Processes that share the test files: more than two gain little, the longest file decides.
 JOBS ?= 2
 
-.PHONY: gifs test test-all test-live fuzz bench bench-results docs lint coverage install dev clean
+.PHONY: gifs test test-all test-live fuzz soak bench bench-results docs lint coverage install dev clean
 
 gifs: install
 	$(BIN)/pygan gif $(if $(OUT),--out $(OUT)) $(GIF_ARGS)
@@ -28,6 +28,10 @@ test-live: install
 # 100,000 broken files for every reader; results in docs/results/fuzz.json.
 fuzz: install
 	$(BIN)/python tools/fuzz.py $(FUZZ_ARGS)
+
+# 200 kills at random moments; each run must end with the files of one that never stopped (docs/reliability.md).
+soak: install
+	$(BIN)/pytest tests/test_resume.py -m slow -s
 
 bench: install
 	$(BIN)/pytest benchmarks --benchmark-autosave

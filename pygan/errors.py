@@ -1,8 +1,8 @@
 """Errors that reach a user as one message, never as a traceback.
 
 Exit codes of the command line (one meaning each, everywhere): 0 agree or done, 1 differs,
-2 bad input or environment, 3 cannot tell (of ``pygan bench --against``), 70 a fault of pygan itself, 130 stopped by
-Ctrl-C.
+2 bad input or environment, 3 cannot tell (of ``pygan bench --against``), 4 a training diverged, 70 a fault of pygan
+itself, 129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class TraceError(PyganError):
 
 class OutputError(PyganError):
     """A result cannot be written where it was asked to go."""
+
+
+class Diverged(PyganError):
+    """A training came to numbers that are not finite."""
+
+    exit_code = 4
 
 
 class JuliaNotFound(PyganError):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from pygan.errors import OutputError
 
 MAX_JSON_BYTES = 256 << 20
 """Longest JSON file that is read: a trace of 5 million steps in 100,000 chunks stays below."""
+TEMPORARY = ".pygan-tmp"
+"""How the names of files and folders end that are not finished; after a kill they are of no use."""
 
 
 @contextlib.contextmanager
@@ -40,12 +43,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
         os.close(handle)
     except OSError as error:
-        in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
-        reason = "a file is where a folder must be" if in_the_way else error.strerror or error
-        raise OutputError(f"cannot write {target}: {reason}. Choose a folder you may write to.") from error
+        raise cannot_write(target, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -53,6 +54,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
+        sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
@@ -61,19 +63,49 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Raise ``OutputError`` unless ``folder``, or the nearest one above it that exists, takes new files."""
-    there = Path(folder).absolute()
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(Path(folder))):
+            pass
+    except OSError as error:
+        raise cannot_write(Path(folder), error) from error
+
+
+def cannot_write(target: Path, error: OSError) -> OutputError:
+    """The error to raise where the system refuses a file or folder that is to be made."""
+    there = _nearest(target)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = f"{there} is a file, not a folder"
+    else:
+        reason = f"{error.strerror or error} at {there}"
+    return OutputError(f"cannot write {target}: {reason}. Choose a folder you may write to.")
+
+
+def _nearest(path: Path) -> Path:
+    """``path``, or the nearest one above it that exists."""
+    there = path.absolute()
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except NotADirectoryError as error:
-        raise OutputError(
-            f"cannot write to {folder}: {there} is a file, not a folder. Choose a folder you may write to."
-        ) from error
-    except OSError as error:
-        told = error.strerror or error
-        raise OutputError(f"cannot write to {folder}: {told} at {there}. Choose a folder you may write to.") from error
+    return there
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in ``folder`` on disk, where the system can open folders for that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half written in ``folder`` and the folders in it; only for who holds it."""
+    for place in (folder, *(one for one in folder.iterdir() if one.is_dir())):
+        for path in place.glob(f".*{TEMPORARY}"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pygan import environment
+from pygan.checkpoints import Checkpoints
 from pygan.data import Dataset
 from pygan.draws import Draws
 from pygan.files import sha256
@@ -56,6 +57,8 @@ def record(
     capture: CaptureAt = nothing,
     twin: Stack | None = None,
     twin_capture: CaptureAt = nothing,
+    first: int = 0,
+    checkpoints: Checkpoints | None = None,
 ) -> Iterator[StepRecord]:
     """Train and store every record in a trace at ``folder``; yields them as they come.
 
@@ -65,12 +68,19 @@ def record(
 
     ``twin`` is the same stack in Float64: at every step for which ``twin_capture`` names something, it takes the step
     from the Float32 run's state too, and is stored beside it.
+
+    ``first`` goes on at that step with the trace that is there, from the state that the stack has. ``checkpoints`` are
+    written where they are due, once the reader of the step before is done with it, and the trace then reaches as far.
     """
     draws = Draws(stack.config.seed)
     schedule = Schedule.of(stack.config, dataset.images)
-    made = train(stack, dataset, steps, picture_every=picture_every, capture=capture)
-    with TraceWriter(folder, header(stack, dataset, command), _initial(stack, capture(0))) as trace:
-        for number in itertools.count():
+    made = train(stack, dataset, steps - first, first=first, picture_every=picture_every, capture=capture)
+    initial = None if first else _initial(stack, capture(0))
+    with TraceWriter(folder, header(stack, dataset, command), initial, first or None) as trace:
+        for number in itertools.count(first):
+            if checkpoints is not None and first < number < steps and checkpoints.due(number):
+                trace.flush()
+                checkpoints.save(number, stack)
             wanted = twin_capture(number) if twin is not None and number < steps else ()
             before = stack.state() if wanted else {}
             one = next(made, None)

@@ -69,7 +69,16 @@ def widen(state: Mapping[str, np.ndarray], dtype: str) -> State:
 def save(path: str | Path, state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
     """Write ``state`` and the ``config`` that made it as one safetensors file, atomically."""
     metadata = {"pygan_state": str(SCHEMA), "config": json.dumps(dict(config))}
-    write_bytes(path, to_safetensors({key: np.asarray(value, order="C") for key, value in state.items()}, metadata))
+    content = to_safetensors({key: np.asarray(value, order="C") for key, value in state.items()}, metadata)
+    write_bytes(path, _in_order(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The safetensors file ``content`` with its header in the order of names: its writer's order is any."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load(path: str | Path) -> tuple[State, dict[str, Any]]:

@@ -35,7 +35,7 @@ def write_stopped(
     total = facts["steps"]
     done = {name: sum(1 for record in run.records if record.loss) for name, run in runs.items()}
     steps = " and ".join(f"{count} of {total} steps of {name}" for name, count in done.items())
-    reason = f"stopped by Ctrl-C after {steps}, so the pictures were not compared"
+    reason = f"stopped after {steps}, so the pictures were not compared"
     files = []
     for name, run in runs.items():
         if run.framed:

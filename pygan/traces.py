@@ -4,8 +4,12 @@ A trace is a folder: ``trace.json`` (schema, stack, config, environment, data ha
 file, size, SHA-256 and steps) and ``chunk-000000.safetensors`` ... whose tensors are called ``<step>/<kind>/<name>``.
 Bool arrays are stored as packed bits (uint8, little-endian bit order) with their shape in the chunk's metadata. A
 tensor with the bytes of another one of its step is stored once. A Float32 trace can hold, beside a step, the Float64
-step of the same stack from the same state (its ``twin``), under ``float64:<step>``. Chunks are written atomically and
-``trace.json`` after each, so a trace that was stopped at any moment is valid up to its last chunk.
+step of the same stack from the same state (its ``twin``), under ``float64:<step>``.
+
+Chunks are written atomically and ``trace.json`` after each, so a trace that was stopped at any moment is valid up to
+its last chunk. That of a running recording is ``chunk-000003.part-<steps>.safetensors``, which grows until it is full
+and takes the plain name. Where chunks end depends on the records alone, so that a run which was stopped and gone on
+with leaves the same files.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import contextlib
 import datetime
 import json
 import math
+import re
 import reprlib
 import time
 from collections.abc import Iterator, Mapping
@@ -35,6 +40,7 @@ SCHEMA = 2
 CHUNK_BYTES = 16 << 20
 CHUNK_SECONDS = 120.0
 """A killed run loses at most the records of this time."""
+PART = re.compile(r"chunk-\d+(\.part-\d+)?\.safetensors")
 INITIAL = "initial"
 """Name of the pseudo-step under which the state before the first step is stored."""
 TWIN = "float64:"
@@ -62,15 +68,20 @@ def refuse_existing(folder: Path) -> None:
     with contextlib.suppress(TraceError):
         if not Trace(folder).steps:
             return
-    raise OutputError(f"{folder} already holds a trace; remove it or choose another folder")
+    raise OutputError(
+        f"{folder} already holds a trace; remove it or choose another folder (a stopped run goes on with --resume)"
+    )
 
 
 def remove_trace(folder: Path) -> None:
-    """Remove the files of the trace in ``folder``, and the folder if nothing else is in it. Raises ``OutputError``."""
+    """Remove the files of the trace in ``folder``, if there is one, and the folder if nothing else is in it.
+
+    Raises ``OutputError`` naming what cannot be removed.
+    """
     try:
-        for path in (folder / "trace.json", *folder.glob("chunk-*.safetensors")):
+        for path in (folder / "trace.json", *(one for one in folder.glob("chunk-*") if PART.fullmatch(one.name))):
             path.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     except OSError as error:
         raise OutputError(f"cannot remove {error.filename}: {error.strerror}") from error
@@ -78,6 +89,9 @@ def remove_trace(folder: Path) -> None:
 
 class TraceWriter:
     """Stores records as they come. Use as a context manager; leaving it, also by an exception, ends the last chunk.
+
+    With ``upto`` it goes on with the trace that is there: its header, and the records before that step, are kept, later
+    ones dropped. Raises ``TraceError`` where it lacks one of these, or is damaged.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -94,24 +108,52 @@ class TraceWriter:
     >>> folder.cleanup()
     """
 
-    def __init__(self, folder: str | Path, header: Header, initial: StepRecord | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, header: Header, initial: StepRecord | None = None, upto: int | None = None
+    ) -> None:
         self.folder = Path(folder)
-        refuse_existing(self.folder)
         self._header = header
+        self._part = ""
         self._chunks: list[dict[str, Any]] = []
         self._arrays: Arrays = {}
         self._steps: dict[str, dict[str, Any]] = {}
         self._bytes = 0
         self._flushed = time.monotonic()
+        if upto is not None:
+            self._go_on(upto)
+            return
+        refuse_existing(self.folder)
         self._write_index()
         if initial is not None:
             self._add(INITIAL, initial.to_arrays(), {})
+
+    def _go_on(self, upto: int) -> None:
+        stored = Trace(self.folder)
+        if stored.steps[:upto] != list(range(upto)):
+            raise TraceError(f"{self.folder} lacks steps before {upto}, so the run cannot go on there")
+        self._header = stored.header
+        for chunk in stored.chunks:
+            steps = [step for step in chunk["steps"] if step == INITIAL or int(step.removeprefix(TWIN)) < upto]
+            for step in steps:
+                facts, arrays = stored.raw(step)
+                self._keep(step, arrays, facts)
+            if steps == chunk["steps"] and self._bytes >= CHUNK_BYTES:
+                self._chunks.append(chunk)
+                self._arrays, self._steps, self._bytes = {}, {}, 0
+        if self._steps:
+            self.flush()  # the last chunk is open again, under a name of its own
+        else:
+            self._write(self._chunks, "")
+        known = {chunk["file"] for chunk in self._chunks} | {self._part}
+        for path in self.folder.iterdir():
+            if PART.fullmatch(path.name) and path.name not in known:
+                path.unlink()
 
     def __enter__(self) -> TraceWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
+        self._end_chunk()
 
     def write(self, record: StepRecord, twin: StepRecord | None = None) -> None:
         """Add one record, and its Float64 twin where there is one; chunks reach the disk when they are full."""
@@ -126,6 +168,7 @@ class TraceWriter:
         shapes: dict[str, list[int]] = {}
         shared: dict[str, tuple[str, list[int]]] = {}
         first: dict[tuple[str, str], str] = {}
+        kept: Arrays = {}
         for key, value in arrays.items():
             if value.dtype == np.bool_:
                 shapes[key] = list(value.shape)
@@ -136,32 +179,53 @@ class TraceWriter:
                 if known != key:
                     shared[key] = (known, list(stored.shape))
                     continue
-            self._arrays[f"{step}/{key}"] = stored
-            self._bytes += stored.nbytes
-        self._steps[step] = {
+            kept[key] = stored
+        told = {
             **facts,
             **({"bool_shapes": shapes} if shapes else {}),
             **({"same": shared} if shared else {}),
         }
-        if self._bytes >= CHUNK_BYTES or time.monotonic() - self._flushed >= CHUNK_SECONDS:
+        self._keep(step, kept, told)
+        if self._bytes >= CHUNK_BYTES:
+            self._end_chunk()
+        elif time.monotonic() - self._flushed >= CHUNK_SECONDS:
             self.flush()
 
-    def flush(self) -> None:
-        """Write what is pending as a chunk of its own."""
-        if not self._steps:
-            return
-        content = to_safetensors(self._arrays, {"steps": json.dumps(self._steps)})
-        name = f"chunk-{len(self._chunks):06d}.safetensors"
-        write_bytes(self.folder / name, content)
-        self._chunks.append(
-            {"file": name, "bytes": len(content), "sha256": sha256(content), "steps": list(self._steps)}
-        )
-        self._arrays, self._steps, self._bytes = {}, {}, 0
-        self._flushed = time.monotonic()
-        self._write_index()
+    def _keep(self, step: str, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+        self._arrays |= {f"{step}/{key}": value for key, value in arrays.items()}
+        self._bytes += sum(value.nbytes for value in arrays.values())
+        self._steps[step] = dict(facts)
 
-    def _write_index(self) -> None:
-        index = {"schema": SCHEMA, **self._header.__dict__, "chunks": self._chunks}
+    def flush(self) -> None:
+        """Have on disk what is pending; the chunk stays open."""
+        if self._steps:
+            part = f"chunk-{len(self._chunks):06d}.part-{len(self._steps)}.safetensors"
+            self._write([*self._chunks, self._chunk(part)], part)
+
+    def _end_chunk(self) -> None:
+        if self._steps:
+            self._chunks.append(self._chunk(f"chunk-{len(self._chunks):06d}.safetensors"))
+            self._arrays, self._steps, self._bytes = {}, {}, 0
+            self._write(self._chunks, "")
+
+    def _chunk(self, name: str) -> dict[str, Any]:
+        """What is pending, written as the file ``name``."""
+        if not (self.folder / "trace.json").exists():
+            raise OutputError(f"{self.folder} was removed or emptied while it was being written, so the run ends here")
+        content = to_safetensors(self._arrays, {"steps": json.dumps(self._steps)})
+        write_bytes(self.folder / name, content)
+        return {"file": name, "bytes": len(content), "sha256": sha256(content), "steps": list(self._steps)}
+
+    def _write(self, chunks: list[dict[str, Any]], part: str) -> None:
+        """Make these chunks the trace's, the last of them in the open file ``part`` if that is named."""
+        self._write_index(chunks)
+        if self._part not in ("", part):
+            (self.folder / self._part).unlink(missing_ok=True)
+        self._part = part
+        self._flushed = time.monotonic()
+
+    def _write_index(self, chunks: list[dict[str, Any]] | None = None) -> None:
+        index = {"schema": SCHEMA, **self._header.__dict__, "chunks": self._chunks if chunks is None else chunks}
         write_json(self.folder / "trace.json", index)
 
 
@@ -176,8 +240,10 @@ class Trace:
         index = self._read_index()
         self.header = Header(**{key: index[key] for key in Header.__dataclass_fields__})
         self._where: dict[str, dict[str, Any]] = {}
+        self.chunks: list[dict[str, Any]] = index["chunks"]
+        """The files that it is in, each with its steps."""
         try:
-            for chunk in index["chunks"]:
+            for chunk in self.chunks:
                 if Path(chunk["file"]).name != chunk["file"]:
                     raise TraceError(f"{self.folder}/trace.json names a chunk outside its folder: {chunk['file']!r}")
                 self._where |= {_name(step): chunk for step in chunk["steps"]}
@@ -258,6 +324,11 @@ class Trace:
         if not state:
             raise TraceError(f"{self.folder} stores no full state before step {step}")
         return state
+
+    def raw(self, step: str) -> tuple[Mapping[str, Any], Arrays]:
+        """Facts and arrays of a stored step by its name, as they lie in the chunk."""
+        with self._chunk_of(step) as (stored, facts, keys):
+            return facts, {key: stored.get_tensor(f"{step}/{key}") for key in keys}
 
     def _load(self, step: str) -> tuple[Mapping[str, Any], Arrays]:
         with self._chunk_of(step) as (stored, facts, keys):

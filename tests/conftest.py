@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_julia import bare_machine
+from forked_pygan import Server
 from hypothesis import HealthCheck, settings
 from run_pygan import Pygan, runner
 
@@ -61,6 +62,14 @@ def default_handler() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Runs the command line in processes that start at once and can be killed anywhere."""
+    made = Server()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -180,16 +180,6 @@ def test_closed_standard_streams_are_no_fault(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", code], cwd=tmp_path, check=False).returncode == 2
 
 
-def test_a_command_goes_on_where_the_reader_of_its_lines_goes_away() -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as stream:
-        console = output.PatientConsole(file=stream)
-        for line in range(3):
-            console.print("a line", line)  # Console itself would raise SystemExit(1)
-    assert isinstance(output.console, output.PatientConsole)
-
-
 STUB = """
 import signal, sys, importlib.abc
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -279,7 +269,7 @@ def test_a_config_of_any_windows_editor_is_read(pygan: Pygan, tmp_path: Path, en
         (b"discriminator_lr = 1" + b"0" * 400, "discriminator_lr is a number of 1329 bits"),
         (b"discriminator_lr = 1e999", "discriminator_lr = inf is out of range"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deep"),
-        (b"seed = -1", "seed = -1 is out of range: expected 0 .. 2^63 - 1"),
+        (b"seed = -1", "seed = -1 is out of range: expected 0 <= value <= 9223372036854775807"),
         (b"seed = [1]", "seed must be of type int"),
         (b'dtype = "' + b"x" * 5000 + b'"', "is not one of float32, float64"),
         (b"seed = 1979-05-27", "seed must be of type int"),
@@ -352,9 +342,9 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(pygan: Pygan, 
     monkeypatch.setattr("pygan.data.load", lambda *_, **__: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("not a folder")
     words = (*SMALL, "--steps", 1, *(("--stack", "torch") if command == "record" else ()))
-    refused(pygan(command, *words, "--out", "file/run"), "cannot write to file/run", "is a file, not a folder")
+    refused(pygan(command, *words, "--out", "file/run"), "cannot write file/run", "is a file, not a folder")
     if Path("/proc/version").exists():
-        refused(pygan(command, *words, "--out", "/proc/pygan"), "cannot write to /proc/pygan")
+        refused(pygan(command, *words, "--out", "/proc/pygan"), "cannot write /proc/pygan")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 

@@ -181,8 +181,9 @@ def test_a_range_holds_what_its_words_say(
 def test_julia_reads_the_same_defaults_and_ranges() -> None:
     """``train.jl`` has no Python: ``julia/share/recipes.toml`` is written by ``python tools/recipe_share.py``."""
     stored = tomllib.loads((julia_dir() / "share" / "recipes.toml").read_text(encoding="utf-8"))
-    assert stored.keys() == CONFIGS.keys()
-    for name, kind in CONFIGS.items():
+    published = {name: kind for name, kind in CONFIGS.items() if kind.__module__.startswith("pygan.")}
+    assert stored.keys() == published.keys()
+    for name, kind in published.items():
         assert stored[name].keys() == {item.name for item in dataclasses.fields(kind)}
         for item in dataclasses.fields(kind):
             facts, allowed = stored[name][item.name], item.metadata["range"]

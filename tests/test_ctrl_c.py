@@ -12,7 +12,8 @@ import pytest
 from run_pygan import MAIN, press
 
 from pygan import state
-from pygan.cli.output import followed, interrupts_held
+from pygan.cli.output import followed
+from pygan.cli.process import interrupts_held
 from pygan.recipes import config_from_dict
 from pygan.records import StepRecord
 from pygan.stacks.fast.stack import FastTorchStack
@@ -72,10 +73,8 @@ def test_train_stopped_in_mid_training_leaves_the_state_and_trace_of_its_last_wh
     losses = [record.loss for record in train(again, digits, steps)]
     assert losses == [record.loss for record in records]
     same_arrays(stored, again.state())
-    assert sorted(path.name.partition(".")[2] for path in out.iterdir() if "dcgan" not in path.name) == [
-        "safetensors",
-        "trace",
-    ]
+    left = ["checkpoints", "run.json", "state.safetensors", "torch.trace"]
+    assert sorted(path.name for path in out.iterdir() if "dcgan" not in path.name) == left
 
 
 def test_record_stopped_in_mid_recording_leaves_a_valid_trace(started, tmp_path: Path) -> None:
@@ -92,7 +91,12 @@ def test_record_stopped_in_mid_recording_leaves_a_valid_trace(started, tmp_path:
     assert [record.step for record in trace] == list(range(len(trace)))
     assert len(trace) >= 1
     assert trace.initial_state()
-    assert sorted(path.name for path in out.iterdir()) == ["chunk-000000.safetensors", "trace.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoints",
+        "chunk-000000.safetensors",
+        "run.json",
+        "trace.json",
+    ]
 
 
 # --- how it is held back -----------------------------------------------------------------------------------------

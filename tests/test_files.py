@@ -41,9 +41,9 @@ def test_the_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot write .*file/inside: a file is where a folder must be"):
+    with pytest.raises(OutputError, match=r"cannot write .*file/inside: .*file is a file, not a folder"):
         write_bytes(tmp_path / "file" / "inside", b"")
-    with pytest.raises(OutputError, match="a file is where a folder must be"):
+    with pytest.raises(OutputError, match="file is a file, not a folder"):
         write_bytes(tmp_path / "file" / "deep" / "inside", b"")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*folder: "):

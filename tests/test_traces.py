@@ -30,6 +30,7 @@ def full_record(step: int) -> StepRecord:
         step=step,
         batch_sha256=f"{step:064x}",
         loss={"discriminator": np.array(random.random(), np.float32), "generator": np.array(-0.0)},
+        batch={"real": random.standard_normal((2, 1, 4, 4)).astype(np.float32)},
         logits={"real": random.standard_normal((6, 1)).astype(np.float32)},
         activation={"real/discriminator.conv1": random.standard_normal((1, 1)).astype(np.float32)},
         activation_gradient={"real/discriminator.conv1": random.standard_normal((1, 1))},
@@ -65,7 +66,7 @@ def check_equal(got: StepRecord, expected: StepRecord, same_arrays: Callable) ->
 
 def test_the_example_has_every_kind_of_part() -> None:
     assert all(getattr(full_record(0), kind) for kind in KINDS)
-    assert len(KINDS) == 15
+    assert len(KINDS) == 16
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 1 << 20])

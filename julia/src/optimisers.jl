@@ -17,6 +17,11 @@ slots(::Union{Adam,AdamW}, (m, v, _)) = ("exp_avg" => m, "exp_avg_sq" => v)
 slots(chain::OptimiserChain, states) = reduce((a, b) -> (a..., b...), map(slots, chain.opts, states))
 slots(rule, _) = unknown(rule)
 
+"The velocities among what a rule keeps, which its slots hold divided by the learning rate."
+velocities(::Union{Momentum,Nesterov}, velocity) = (velocity,)
+velocities(chain::OptimiserChain, states) = reduce((a, b) -> (a..., b...), map(velocities, chain.opts, states))
+velocities(_, _) = ()
+
 "Products of the betas that the next update will use; nothing for a rule without bias correction."
 beta_powers(::Union{Adam,AdamW}, state) = collect(last(state))
 beta_powers(chain::OptimiserChain, states) =

@@ -81,3 +81,41 @@ function layout_rules(stack::FluxStack)
     end
     return out
 end
+
+"""
+All that an exact continuation needs: the state, and under `exact/` what the state rounds or leaves out (velocities as
+the rules keep them, the words of Julia's own generator where the run draws from it).
+"""
+function checkpoint(stack::FluxStack)
+    out = state(stack)
+    for (name, network) in stack.networks
+        each_tensor(name, network, parameter_fields) do path, place, rule
+            leaf = lying_at(stack.optimisers[name], place)
+            foreach(value -> out["exact/velocity/$path"] = to_wire(rule, Array(value)), velocities(leaf.rule, leaf.state))
+        end
+    end
+    stack.config.randomness == "native" && (out["exact/generator"] = generator_words(stack.config))
+    return out
+end
+
+"Continue exactly from what `checkpoint` gave."
+function restore!(stack::FluxStack, given::AbstractDict)
+    missing_keys = setdiff(keys(checkpoint(stack)), keys(given))
+    isempty(missing_keys) || error("state does not fit: $(join(sort!(collect(missing_keys)), ", ")) missing")
+    load_state!(stack, filter(((key, _),) -> !startswith(key, "exact/"), given))
+    for (name, network) in stack.networks
+        each_tensor(name, network, parameter_fields) do path, place, rule
+            leaf = lying_at(stack.optimisers[name], place)
+            foreach(value -> copyto!(value, to_flux(rule, given["exact/velocity/$path"])), velocities(leaf.rule, leaf.state))
+        end
+    end
+    haskey(given, "exact/generator") &&
+        copy!(Random.default_rng(), Random.Xoshiro(reinterpret(UInt64, given["exact/generator"])...))
+    return stack
+end
+
+function generator_words(config)
+    config.device == "cpu" || error("cannot be continued: the state of a GPU's generator cannot be read")
+    generator = copy(Random.default_rng())
+    return collect(reinterpret(Int64, UInt64[getfield(generator, name) for name in fieldnames(Random.Xoshiro)]))
+end

@@ -124,6 +124,15 @@ answers("load_state") do worker, message, arrays
     return NOTHING, NOTHING
 end
 
+answers("checkpoint") do worker, message, arrays
+    return NOTHING, checkpoint(worker.stack)
+end
+
+answers("restore") do worker, message, arrays
+    restore!(worker.stack, arrays)
+    return NOTHING, NOTHING
+end
+
 answers("rules") do worker, message, arrays
     return Dict("rules" => layout_rules(worker.stack)), NOTHING
 end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -15,7 +14,8 @@ from pygan import __version__
 from pygan.cli import bench, compare, data, doctor, gif, julia, new, parity, recipes, record, sample, train
 from pygan.cli.faults import BAD_INPUT, expected, explained, interrupted, is_usage, write_log
 from pygan.cli.options import Command, asked_recipe
-from pygan.cli.output import PatientConsole, flush_or_silence, folded, json_printed, open_closed_streams, print_json
+from pygan.cli.output import folded, json_printed, print_json
+from pygan.cli.process import lasting_streams, signals_end_it, stop_code
 from pygan.config import RunConfig
 
 
@@ -69,39 +69,38 @@ def run() -> None:
 
     No exception leaves with 1, which means "differs", and none shows its traceback.
     """
-    open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks a character shows "?" instead of ending the run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     json_printed.clear()
-    try:
-        code = make_app(asked_recipe(sys.argv[1:]))(standalone_mode=False) or 0
-        if code == 130:  # typer's word for Ctrl-C
-            raise KeyboardInterrupt
-    except KeyboardInterrupt as stop:
-        code = _stopped(stop)
-    except SystemExit as stop:
-        code = _code_of(stop)
-    except BaseException as error:
-        aborted = type(error).__name__ == "Abort"  # what typer makes of an EOFError
-        cause = error.__cause__ if aborted and error.__cause__ else error
-        code = _stopped(cause) if interrupted(cause) else _failed(cause)
-    flush_or_silence()
+    with lasting_streams(), signals_end_it():
+        code = _code()
     if code:
         sys.exit(code)
 
 
+def _code() -> int:
+    try:
+        code = make_app(asked_recipe(sys.argv[1:]))(standalone_mode=False) or 0
+        if code == 130:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
+        return int(code)
+    except KeyboardInterrupt:
+        return _stopped()
+    except SystemExit as stop:
+        return _code_of(stop)
+    except BaseException as error:
+        aborted = type(error).__name__ == "Abort"  # what typer makes of an EOFError
+        cause = error.__cause__ if aborted and error.__cause__ else error
+        return _stopped() if interrupted(cause) else _failed(cause)
+
+
 def _code_of(stop: SystemExit) -> int:
-    """A command's own exit code. Where the reader of standard output went away, typer says 1, which is no verdict."""
-    if stop.code == 1 and isinstance(stop.__context__, BrokenPipeError):
-        return 0
+    """A command's own exit code."""
     return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else BAD_INPUT
 
 
-def _stopped(stop: BaseException) -> int:
+def _stopped() -> int:
     _error_console().print("stopped; every file written so far is valid")
-    _answer_once({"exit_code": 130, "stopped": True})
-    return 130
+    _answer_once({"exit_code": stop_code(), "stopped": True})
+    return stop_code()
 
 
 def _failed(error: BaseException) -> int:
@@ -123,7 +122,7 @@ def _failed(error: BaseException) -> int:
 
 
 def _error_console() -> Console:
-    return PatientConsole(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def _answer_once(end: dict[str, Any]) -> None:

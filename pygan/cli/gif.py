@@ -16,6 +16,7 @@ from pygan.cli.options import (
     DataOption,
     OutOption,
     SamplesOption,
+    StepForm,
     StepFormOption,
     stack_name,
     with_config,
@@ -24,6 +25,7 @@ from pygan.cli.output import console, followed, say, say_caveats, say_config, sa
 from pygan.cli.places import OverwriteOption, result_folder
 from pygan.errors import ConfigError, JuliaNotFound
 from pygan.records import StepRecord
+from pygan.run_folder import held
 
 if TYPE_CHECKING:
     from pygan.data import Dataset
@@ -66,8 +68,27 @@ def gif(
     Exit code 0: the first step agrees, or was not judged (the reason is printed). 1: it differs, or a picture is not
     finite.
 
-    Ctrl-C (exit code 130) leaves the GIFs so far; what Flux did live goes on with --flux OUT/flux.trace.
+    Ctrl-C, SIGTERM and SIGHUP (exit codes 130, 143, 129) leave the GIFs so far; what Flux did
+    live goes on with --flux OUT/flux.trace.
     """
+    out = result_folder(out, "runs/gifs", ("*.gif", "summary.*", "contact_sheet.png", "*losses.png"), overwrite)
+    with held(out):
+        _gif(config, answer, flux, data, data_dir, samples, steps, step, fps, out)
+
+
+def _gif(
+    config: Any,
+    answer: dict[str, Any],
+    flux: str,
+    data: str,
+    data_dir: Path | None,
+    samples: int | None,
+    steps: int | None,
+    step: StepForm | None,
+    fps: float,
+    out: Path,
+) -> None:
+    """What ``pygan gif`` does in a folder that is its own."""
     from pygan import gifs
     from pygan.data import load
     from pygan.parity.verdicts import DIFFERS
@@ -77,7 +98,6 @@ def gif(
     own_trace = (Path(flux) / "trace.json").is_file()
     if not own_trace and flux not in ("auto", "live", "recorded"):
         raise ConfigError(f"--flux {flux}: expected auto, live, recorded or the folder of a trace")
-    out = result_folder(out, "runs/gifs", ("*.gif", "summary.*", "contact_sheet.png", "*losses.png"), overwrite)
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
     say_notes(dataset.notes)

@@ -20,11 +20,13 @@ import typer
 
 from pygan import __version__
 from pygan.cli.output import answering, say
+from pygan.cli.resume import stored_values
 from pygan.config import RunConfig
 from pygan.errors import ConfigError
 from pygan.files import read_limited
 from pygan.recipes import CONFIGS
 from pygan.recipes.own import chosen_recipe
+from pygan.run_folder import StoredRun
 
 
 class StepForm(StrEnum):
@@ -85,11 +87,13 @@ _GROUP = "Config (each default with its source; `pygan recipes` names the public
 def with_config(twin: bool = False, **defaults: Any) -> Callable[[Callable[..., Any]], Command]:
     """Decorate a command with an option for every config field, ``--recipe``, ``--config``, ``--json`` and more.
 
-    The command's parameters ``config``, ``answer`` and ``given`` are not options. ``config`` is the validated config:
-    published values, overridden by this command's ``defaults`` and, with ``twin``, by the recipe's narrow sizes on one
-    thread (unless the command has a ``--full`` that is set), by the file, by flags; ``given`` names the fields that the
-    file or flags set. ``answer`` is what it tells machines (:func:`pygan.cli.output.answering`). ``--every`` is another
-    name of ``--picture-every``, unless the command has an option of that name, which then replaces both.
+    The command's parameters ``config``, ``answer``, ``given`` and ``recipe`` are not options. ``recipe`` is what the
+    command line calls it by. With an option ``resume`` that is set, config and arguments are those of the run there.
+    ``config`` is the validated config: published values, overridden by this command's ``defaults`` and, with ``twin``,
+    by the recipe's narrow sizes on one thread (unless the command has a ``--full`` that is set), by the file, by flags;
+    ``given`` names the fields that the file or flags set. ``answer`` is what it tells machines
+    (:func:`pygan.cli.output.answering`). ``--every`` is another name of ``--picture-every``, unless the command has an
+    option of that name, which then replaces both.
     """
     return lambda command: Command(command, twin, defaults)
 
@@ -112,15 +116,28 @@ class Command:
 
         @functools.wraps(self._command)
         def wrapper(
-            recipe: str | None, config_file: Path | None, as_json: bool, print_config: bool, **values: Any
+            context: typer.Context,
+            recipe: str | None,
+            config_file: Path | None,
+            as_json: bool,
+            print_config: bool,
+            **values: Any,
         ) -> None:
             flags = {name: values.pop(name) for name in fields}
             with answering(as_json) as answer:
                 dropped = twin if values.get("full") else {}
                 kept = {name: value for name, value in defaults.items() if name not in dropped}
-                stored = read_config(config_file)
+                stored: Mapping[str, Any] = read_config(config_file)
+                if (folder := values.get("resume")) is not None:
+                    typed = {name: value for name, value in values.items() if _typed(context, name)}
+                    asked = {**stored, **{name: value for name, value in flags.items() if value is not None}}
+                    asked |= {} if recipe is None else {"recipe": kind.recipe}
+                    stored, known = stored_values(folder, str(context.info_name), typed, asked)
+                    values |= {name: value for name, value in known.items() if name in values}
                 config = make_config(kind, stored, flags, kept)
-                config = config if print_config else capped(config)
+                config = config if print_config or folder is not None else capped(config)
+                if "recipe" in self._parameters:
+                    values["recipe"] = asked_name(sys.argv[1:])
                 answer["config"] = config.to_dict()
                 if "given" in self._parameters:
                     values["given"] = {name for name, value in flags.items() if value is not None}
@@ -131,7 +148,8 @@ class Command:
                     sys.stdout.write(to_toml(config))
 
         options = [(name, self._hints[name], parameter.default) for name, parameter in self._parameters.items()]
-        options = [option for option in options if option[0] not in ("config", "answer", "given")]
+        options = [option for option in options if option[0] not in ("config", "answer", "given", "recipe")]
+        options.insert(0, ("context", typer.Context, inspect.Parameter.empty))
         parameters = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, annotation, default in (*options, *_config_options(kind, fields, defaults))
@@ -151,13 +169,27 @@ def capped(config: Any) -> Any:
 
 
 def asked_recipe(arguments: Sequence[str]) -> type[RunConfig]:
-    """The config class of the recipe that a command line names: with ``--recipe``, else in its ``--config`` file, else
-    the default one. Raises ``ConfigError`` where there is no such recipe, or a file of a user's own is wrong."""
-    named = value_of("--recipe", arguments)
-    if named is None and (file := value_of("--config", arguments)) is not None:
-        named = str(read_config(Path(file)).get("recipe", DEFAULT_RECIPE))
-    named = named or DEFAULT_RECIPE
-    return chosen_recipe(named)
+    """The config class of the recipe that a command line names. Raises ``ConfigError`` where there is no such recipe,
+    or a file of a user's own is wrong."""
+    return chosen_recipe(asked_name(arguments))
+
+
+def asked_name(arguments: Sequence[str]) -> str:
+    """How a command line names its recipe: with ``--recipe``, by the run that it goes on with, in its ``--config``
+    file, else the default one."""
+    if (named := value_of("--recipe", arguments)) is not None:
+        return named
+    if (folder := value_of("--resume", arguments)) is not None:
+        return StoredRun.read(Path(folder)).recipe
+    if (file := value_of("--config", arguments)) is not None:
+        return str(read_config(Path(file)).get("recipe", DEFAULT_RECIPE))
+    return DEFAULT_RECIPE
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    """Does the command line give this option?"""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:

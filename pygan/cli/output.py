@@ -6,64 +6,24 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
-import signal
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from pygan.cli.faults import explained
+from pygan.cli.process import interrupts_held, stop_code
 from pygan.config import RunConfig
+from pygan.divergence import Watch
 from pygan.records import StepRecord
 from pygan.stacks import Stack
 
-
-class PatientConsole(Console):
-    """A console whose reader may go away (``head``, ``less``): the run goes on and no more is printed."""
-
-    def on_broken_pipe(self) -> None:
-        """Print no more."""
-        silence(self.file)
-
-
-def open_closed_streams() -> None:
-    """Give a process that was started with closed standard streams (``>&-``) ones that go nowhere: else the next files
-    that it opens would take their numbers, and be written by whoever prints."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
-
-
-def silence(stream: IO[str]) -> None:
-    """Let what is still written to a stream whose reader is gone go nowhere."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def flush_or_silence() -> None:
-    """Flush both standard streams; one whose reader is gone is silenced, so that Python's end is quiet too."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            silence(stream)
-        except (ValueError, AttributeError):  # it is closed, or there is none
-            pass
-
-
-console = PatientConsole(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False)
 """Where text for people goes: standard output, or standard error while a command answers with ``--json``."""
 
 
@@ -87,7 +47,7 @@ def answering(as_json: bool) -> Iterator[dict[str, Any]]:
         end = {"exit_code": code, "error": words}
         raise
     except KeyboardInterrupt:
-        end = {"exit_code": 130, "stopped": True}
+        end = {"exit_code": stop_code(), "stopped": True}
         raise
     except SystemExit as stop:
         end = {"exit_code": stop.code}
@@ -104,11 +64,8 @@ json_printed: list[bool] = []
 def print_json(value: Any) -> None:
     """Write ``value`` as JSON in ASCII on standard output; paths become text, what JSON lacks (NaN, inf) null."""
     json_printed.append(True)
-    try:
-        sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence(sys.stdout)
+    sys.stdout.write(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def _plain(value: Any) -> Any:
@@ -179,44 +136,18 @@ def progress_bar() -> Progress:
     )
 
 
-def followed(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[StepRecord]:
+def followed(records: Iterable[StepRecord], label: str, steps: int, watch: Watch | None = None) -> Iterator[StepRecord]:
     """Pass ``records`` through while a progress bar shows them; plain lines where there is no terminal.
 
-    Ctrl-C takes effect between two steps, so that a state saved after it is one that a run really has.
+    Ctrl-C takes effect between two steps, so that a state saved after it is one that a run really has. ``watch`` looks
+    at every record once the reader is done with it; without one the first number that is not finite is only told.
     """
+    watch = watch or Watch(False, say_diverged)
     with interrupts_held() as stop_if_asked:
         for record in _shown(records, label, steps):
             yield record
+            watch.record(record)
             stop_if_asked()
-
-
-BETWEEN_STEPS = "between two steps"
-"""What a Ctrl-C carries that took effect where the state is whole; one without it may have cut a step in half."""
-
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[Callable[[], None]]:
-    """Hold the first Ctrl-C back until the yielded function is called; a second one takes effect at once."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield lambda: None  # another thread's business, or Ctrl-C is ignored
-        return
-    asked = False
-
-    def hold(*_: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, before)
-
-    def stop_if_asked() -> None:
-        if asked:
-            raise KeyboardInterrupt(BETWEEN_STEPS)
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield stop_if_asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[StepRecord]:
@@ -278,6 +209,11 @@ def say_rate(fps: float) -> None:
     written = 1000 / frame_milliseconds(fps)
     if written != fps:
         say(f"a GIF cannot show {fps:g} pictures a second; it is written with {written:.4g} a second")
+
+
+def say_diverged(text: str) -> None:
+    """Print that a training came to numbers that are not finite."""
+    say(text, "bold red", "warning:")
 
 
 def say_caveats(config: RunConfig) -> None:

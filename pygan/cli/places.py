@@ -11,6 +11,7 @@ import typer
 
 from pygan.errors import OutputError
 from pygan.files import check_writable
+from pygan.run_folder import held as taken
 from pygan.traces import remove_trace
 
 OverwriteOption = Annotated[
@@ -30,15 +31,18 @@ def result_folder(out: Path | None, default: str, patterns: Iterable[str], overw
     while out is None and not overwrite and _held(folder, patterns):
         number += 1
         folder = Path(f"{default}-{number}")
-    held = _held(folder, patterns)
-    if held and not overwrite:
-        raise OutputError(f"{folder} already holds {_named(held)}; choose another --out, or replace them: --overwrite")
     check_writable(folder)
-    for path in held:
-        if path.is_dir():
-            remove_trace(path)
-        else:
-            path.unlink(missing_ok=True)
+    if held := _held(folder, patterns):
+        with taken(folder):  # not while another run writes there
+            if not overwrite:
+                raise OutputError(
+                    f"{folder} already holds {_named(held)}; choose another --out, or replace them: --overwrite"
+                )
+            for path in held:
+                if path.is_dir():
+                    remove_trace(path)
+                else:
+                    path.unlink(missing_ok=True)
     return folder
 
 

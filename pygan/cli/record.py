@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +10,24 @@ import typer
 
 from pygan.cli.options import DataDirOption, DataOption, SamplesOption, StackOption, StepsOption, with_config
 from pygan.cli.output import console, followed, say_caveats, say_config, say_notes, say_warning
-from pygan.errors import ConfigError
+from pygan.cli.process import BETWEEN_STEPS
+from pygan.cli.resume import (
+    CheckpointOption,
+    OnNan,
+    OnNanOption,
+    ResumeOption,
+    kept_run,
+    say_end,
+    stored_run,
+)
+from pygan.errors import ConfigError, Diverged
 
 
 @with_config()
 def record(
     config: Any,
     answer: dict[str, Any],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new trace.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the new trace.")] = None,
     stack: StackOption = "flux",
     data: DataOption = "digits",
     data_dir: DataDirOption = None,
@@ -41,17 +50,24 @@ def record(
             "recording proves more than rounding; on/off patterns are then kept as differences from it."
         ),
     ] = None,
+    resume: ResumeOption = None,
+    checkpoint_every: CheckpointOption = 0,
+    on_nan: OnNanOption = OnNan.stop,
+    recipe: str = "",
 ) -> None:
-    """Record a run of real Flux (or torch) that other machines can replay and compare with."""
+    """Record a run of real Flux (or torch) that other machines can replay and compare with.
+
+    Once it is finished, run.json and checkpoints/ beside the trace are of use only to go on with it.
+    """
     from pygan import recording
     from pygan.capture import parse
     from pygan.data import load
     from pygan.files import check_writable
     from pygan.stacks.choose import make_stack
-    from pygan.traces import refuse_existing
     from pygan.training import nothing, total_steps
 
-    refuse_existing(out)
+    if out is None:
+        raise ConfigError("pygan record needs --out FOLDER for the new trace")
     check_writable(out)
     say_caveats(config)
     wanted = parse(capture or [])
@@ -60,34 +76,61 @@ def record(
     dataset = load(data, data_dir, limit=samples)
     say_notes(dataset.notes)
     total = steps or total_steps(config, dataset)
-    command = "pygan " + shlex.join(argument for argument in sys.argv[1:])
+    run = stored_run(
+        "record",
+        config,
+        recipe,
+        dataset,
+        stack=stack,
+        data=data,
+        data_dir=data_dir,
+        samples=samples,
+        steps=total,
+        every=every,
+        exact_pictures_until=exact_pictures_until,
+        capture=capture,
+        twin=twin,
+        checkpoint_every=checkpoint_every,
+        on_nan=on_nan,
+    )
     say_config(config)
     answer |= {"stack": stack, "data": dataset.facts(), "steps": 0, "trace": out}
-    runner = make_stack(stack, config)
-    say_warning(runner)
-    beside = None
-    try:
+    stopped: BaseException | None = None
+    with contextlib.ExitStack() as open_:
+        kept = open_.enter_context(kept_run(run, out, out, resume is not None))
+        runner = make_stack(stack, config)
+        open_.callback(runner.close)
+        say_warning(runner)
         beside = make_stack(stack, config.replace(dtype="float64")) if twin else None
+        if beside is not None:
+            open_.callback(beside.close)
+        kept.start(runner)
+        answer["steps"] = kept.first
         made = recording.record(
             runner,
             dataset,
             total,
             out,
-            command=command,
+            command=kept.typed,
             picture_every=every,
             exact_pictures_until=exact_pictures_until,
             capture=wanted,
             twin=beside,
             twin_capture=parse(twin or []) if twin else nothing,
+            first=kept.first,
+            checkpoints=kept.checkpoints,
         )
         try:
-            for one in followed(made, f"{stack} on {dataset.name}", total):
+            for one in followed(made, f"{stack} on {dataset.name}", total, kept.watch):
+                kept.folder.check()
                 answer["steps"] = min(one.step + 1, total)
+        except (KeyboardInterrupt, Diverged) as interrupt:
+            stopped = interrupt
         finally:
             made.close()  # type: ignore[attr-defined]
-    finally:
-        for one_stack in (runner, beside):
-            if one_stack is not None:
-                one_stack.close()
+        if stopped is None or BETWEEN_STEPS in stopped.args:
+            kept.save(answer["steps"], runner, finished=stopped is None)
     answer["bytes"] = sum(path.stat().st_size for path in out.iterdir())
-    console.print(f"wrote {out}: {total} steps, {answer['bytes'] / 1e6:.2f} MB", markup=False)
+    if stopped is None:
+        console.print(f"wrote {out}: {total} steps, {answer['bytes'] / 1e6:.2f} MB", markup=False)
+    say_end(kept, out, "record", stopped)

@@ -129,3 +129,8 @@ def own_fault(error: BaseException) -> str:
 def own_recipes() -> list[Any]:
     """Config classes of the recipes that were loaded from a user's files."""
     return [kind for kind in CONFIGS.values() if is_own(kind)]
+
+
+def own_files(kind: type[RunConfig]) -> list[Path]:
+    """The files of a recipe that was loaded from a user's; none of pygan's own."""
+    return [Path(str(sys.modules[kind.torch_module].__file__)), *kind.julia_files] if is_own(kind) else []

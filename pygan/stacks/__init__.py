@@ -49,6 +49,13 @@ class Stack(Protocol):
     def load_state(self, state: State) -> None:
         """Continue from ``state``. Raises ``StateError`` naming what does not fit."""
 
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """The state and, under ``exact/``, what else a run needs to go on bit for bit. Raises ``StateError`` where
+        that cannot be stored."""
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what :meth:`checkpoint` gave. Raises ``StateError`` naming what does not fit."""
+
     def rules(self) -> dict[str, str]:
         """Layout rule of each parameter and buffer path."""
 

@@ -47,8 +47,10 @@ def default_timeout() -> float:
 
 
 def worker_command() -> list[str]:
-    """The command that starts the worker process."""
-    return python_command("pygan.stacks.flux_worker")
+    """The command that starts the worker process. It is told whom to end with, unless a thread that may end earlier
+    starts it."""
+    command = python_command("pygan.stacks.flux_worker")
+    return command + [str(os.getpid())] * (threading.current_thread() is threading.main_thread())
 
 
 class Worker:
@@ -165,7 +167,9 @@ class Worker:
             self._owed -= 1
 
     def close(self) -> None:
-        """End the process and remove its files."""
+        """End the process and remove its files. One that is busy would not notice, and is killed."""
+        if self._owed:
+            _kill(self._process)
         self._finalizer()
 
 
@@ -246,8 +250,22 @@ class FluxStack:
         return self.worker.ask("state")[1]
 
     def load_state(self, state: State) -> None:
+        self._load("load_state", state)
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
         try:
-            self.worker.ask("load_state", state)
+            return self.worker.ask("checkpoint")[1]
+        except WorkerError as error:
+            if "cannot be continued" in str(error):
+                raise StateError(str(error)) from error
+            raise
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._load("restore", arrays)
+
+    def _load(self, op: str, state: Mapping[str, np.ndarray]) -> None:
+        try:
+            self.worker.ask(op, state)
         except WorkerError as error:
             if "state does not fit" in str(error):
                 raise StateError(str(error)) from error

@@ -6,8 +6,10 @@ here. Whatever Julia or a library prints goes to standard error, so that it cann
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -17,9 +19,19 @@ DIRECT = os.name == "posix"
 Windows it cannot: there its C library does not know Python's file descriptors."""
 
 
+def end_with(parent: int) -> None:
+    """Have the system end this process with its parent, also while Julia compiles and reads nothing (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            sys.exit(1)  # it ended before that was arranged
+
+
 def main() -> None:
     """Start Julia and answer until standard input ends. The first answer says when each part of the start was done."""
     started = {"process": time.monotonic()}
+    if len(sys.argv) > 1:
+        end_with(int(sys.argv[1]))
     requests, replies = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # Julia makes its standard input non-blocking; keep ours from it

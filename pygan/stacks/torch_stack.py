@@ -19,10 +19,11 @@ from pygan.files import sha256
 from pygan.layouts import table
 from pygan.pictures.grid import grid
 from pygan.recipes import torch_recipe
-from pygan.records import KINDS, StepRecord
+from pygan.records import KINDS, Arrays, StepRecord
 from pygan.schedule import Schedule
 from pygan.sketches import sketch
 from pygan.stacks import LayerSpec, TimedSteps
+from pygan.stacks.exact import PREFIX, exact_arrays, make_slots, restore_exact
 from pygan.stacks.optimiser_state import beta_powers, numbers_of, prepare, set_beta_powers, slots_of
 from pygan.stacks.torch_run import Run, to_numpy
 from pygan.state import State, check_same_layout
@@ -126,6 +127,17 @@ class TorchStack:
             if (key := f"beta_power/{name}") in state:
                 set_beta_powers(self.optimisers[name], state[key])
         self._steps = int(state["step"])
+
+    def checkpoint(self) -> Arrays:
+        native = self.config.randomness == "native"
+        return {**self.state(), **exact_arrays(self.networks, self.optimisers, native, self.device)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        state = {key: value for key, value in arrays.items() if not key.startswith(PREFIX)}
+        make_slots(self.networks, self.optimisers, state)
+        self.load_state(state)
+        exact = {key: value for key, value in arrays.items() if key.startswith(PREFIX)}
+        restore_exact(self.networks, self.optimisers, exact)
 
     def rules(self) -> dict[str, str]:
         return {

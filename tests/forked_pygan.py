@@ -103,7 +103,13 @@ def serve() -> None:
 
     from pygan import cli
 
-    for name in (*IMPORTED, "pygan.stacks.fast.stack", "pygan.traces"):
+    for name in (
+        *IMPORTED,
+        "pygan.stacks.fast.stack",
+        "pygan.traces",
+        "pygan.losses",
+        "matplotlib.backends.backend_agg",
+    ):
         import_module(name)
     Image.init()
     replies, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115

@@ -52,7 +52,7 @@ def test_train_writes_the_articles_pictures_a_trace_and_the_state(
     assert "torch: step 5/5  discriminator loss" in out
     pictures = [f"dcgan_steps_00000{step}.png" for step in (0, 2, 4, 5)]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        *("checkpoints", *pictures, "run.json", "state.safetensors", "torch.trace")
+        *("checkpoints", *pictures, "losses.csv", "losses.png", "run.json", "state.safetensors", "torch.trace")
     ]
 
     stack = kind(narrow)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import math
 import sys
 import textwrap
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +144,7 @@ def followed(records: Iterable[StepRecord], label: str, steps: int, watch: Watch
     Ctrl-C takes effect between two steps, so that a state saved after it is one that a run really has. ``watch`` looks
     at every record once the reader is done with it; without one the first number that is not finite is only told.
     """
-    watch = watch or Watch(False, say_diverged)
+    watch = watch or Watch(False, say_diverged, warn=say_collapsed)
     with interrupts_held() as stop_if_asked:
         for record in _shown(records, label, steps):
             yield record
@@ -152,9 +154,12 @@ def followed(records: Iterable[StepRecord], label: str, steps: int, watch: Watch
 
 def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[StepRecord]:
     if not console.file.isatty():
+        begun, first = time.monotonic(), -1
         for record in records:
+            first = record.step if first < 0 else first
             if record.loss and (record.step % max(1, steps // 10) == 0 or record.step == steps - 1):
-                console.print(f"{label}: step {record.step + 1}/{steps}  {losses(record)}", markup=False)
+                pace = _pace(record.step - first, steps - record.step - 1, time.monotonic() - begun)
+                console.print(f"{label}: step {record.step + 1}/{steps}  {losses(record)}{pace}", markup=False)
             yield record
         return
     with progress_bar() as bar:
@@ -163,6 +168,14 @@ def _shown(records: Iterable[StepRecord], label: str, steps: int) -> Iterator[St
             if record.loss:
                 bar.update(task, completed=record.step + 1, info=short_losses(record))
             yield record
+
+
+def _pace(taken: int, left: int, seconds: float) -> str:
+    """Rate and time left, once there is a rate: the first step compiles and is not counted."""
+    if not taken or seconds <= 0:
+        return ""
+    rate = taken / seconds
+    return f"  {rate:.3g} steps/s" + (f", {datetime.timedelta(seconds=round(left / rate))} left" if left else "")
 
 
 def losses(record: StepRecord) -> str:
@@ -214,6 +227,11 @@ def say_rate(fps: float) -> None:
 def say_diverged(text: str) -> None:
     """Print that a training came to numbers that are not finite."""
     say(text, "bold red", "warning:")
+
+
+def say_collapsed(text: str) -> None:
+    """Print a sign that a training has stopped to learn."""
+    say(text, "bold yellow", "warning:")
 
 
 def say_caveats(config: RunConfig) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pygan.cli.output import say, say_diverged
+from pygan.cli.output import say, say_collapsed, say_diverged
 from pygan.data.registry import NAMES
 from pygan.errors import ConfigError, Diverged, StateError
 from pygan.run_folder import RUN_FILE, HeldFolder, StoredRun, held, recipe_files
@@ -146,7 +146,7 @@ def kept_run(run: StoredRun, out: Path, trace: Path, resume: bool) -> Iterator[K
     from pygan.traces import refuse_existing, remove_trace
 
     with held(out) as folder:
-        watch = Watch(run.arguments["on_nan"] == OnNan.stop, say_diverged)
+        watch = Watch(run.arguments["on_nan"] == OnNan.stop, say_diverged, warn=say_collapsed)
         checkpoints = Checkpoints(out, run.arguments["checkpoint_every"], watch)
         checkpoint = None
         if resume:

@@ -57,12 +57,14 @@ def train(
     on_nan: OnNanOption = OnNan.stop,
     recipe: str = "",
 ) -> None:
-    """Train one stack: PNG pictures as the article makes them, a trace of the losses, and state.safetensors.
+    """Train one stack: PNG pictures as the article makes them, losses.csv and losses.png, a trace of all steps, and
+    state.safetensors. run.json keeps the command and its config.
 
     Ctrl-C, SIGTERM and SIGHUP end the training after the step under way: exit code 130, 143 or 129, with the pictures,
     trace and state up to there. --resume OUT goes on with it, also after a kill.
     """
     from pygan.data import load
+    from pygan.losses import FILES, write_losses
     from pygan.pictures.gif import write_gif
     from pygan.pictures.of_record import grid_of
     from pygan.pictures.png import file_name, picture_files, write_png
@@ -73,7 +75,7 @@ def train(
     from pygan.training import total_steps
 
     if resume is None or out is None:  # a resumed run has its folder
-        files = (f"{stack}.trace", f"{stack}.gif", "state.safetensors", "dcgan_steps_*.png", RUN_FILE)
+        files = (f"{stack}.trace", f"{stack}.gif", "state.safetensors", "dcgan_steps_*.png", *FILES, RUN_FILE)
         out = result_folder(out, "runs/train", files, overwrite)
     say_caveats(config)
     dataset = load(data, data_dir, limit=samples)
@@ -154,8 +156,9 @@ def train(
             write_gif(gif, frames, fps)
             say_rate(fps)
             answer["gif"] = gif
+        curves = write_losses(out, Trace(trace), stack) if (trace / "trace.json").exists() else []
     answer |= {"state": state if whole else None, "seconds": time.perf_counter() - started}
-    names = [f"{len(pictures)} pictures", trace.name]
+    names = [f"{len(pictures)} pictures", *(path.name for path in curves), trace.name]
     names += ([gif.name] if "gif" in answer else []) + ([state.name] if whole else [])
     written = f"{', '.join(names[:-1])} and {names[-1]}"
     console.print(f"wrote {written} to {out}", markup=False)

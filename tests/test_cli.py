@@ -332,3 +332,17 @@ def test_no_arguments_print_the_help(pygan: Pygan) -> None:
     assert code in (0, 2)
     assert "Usage: " in out + err
     assert all(command in out + err for command in ("gif", "train", "record", "doctor"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("pygan tr", "train"), ("pygan train --on-n", "--on-nan"), ("pygan data fe", "fetch")]
+)
+def test_a_shell_completes_commands_and_options(
+    pygan: Pygan, monkeypatch: pytest.MonkeyPatch, words: str, expected: str
+) -> None:
+    monkeypatch.setenv("_PYGAN_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    monkeypatch.setattr(os.path, "basename", lambda path: "pygan")
+    code, out, err = pygan()
+    assert (code, out.split(), err) == (0, [expected], "")

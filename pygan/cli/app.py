@@ -52,7 +52,7 @@ def make_app(kind: type[RunConfig]) -> typer.Typer:
     app = typer.Typer(
         help="Does the PyTorch port of a Flux.jl model compute the same thing? pygan runs both and shows it.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -25,6 +25,7 @@ from pygan.sketches import sketch
 from pygan.stacks import LayerSpec, TimedSteps
 from pygan.stacks.exact import PREFIX, exact_arrays, make_slots, restore_exact
 from pygan.stacks.optimiser_state import beta_powers, numbers_of, prepare, set_beta_powers, slots_of
+from pygan.stacks.settings import under_own_settings
 from pygan.stacks.torch_run import Run, to_numpy
 from pygan.state import State, check_same_layout
 
@@ -62,11 +63,11 @@ class TorchStack:
         self.device = torch.device(config.device)
         if config.device == "cuda":  # Float32 means Float32: torch allows TF32 in cuDNN convolutions by default
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self._threads = config.threads or os.cpu_count() or 1
+        self.threads = config.threads or os.cpu_count() or 1
         self.initialise()
 
+    @under_own_settings
     def initialise(self) -> None:
-        torch.set_num_threads(self._threads)
         self.networks = self._recipe.build(self.config)
         for name, network in self.networks.items():
             check_known(name, network)
@@ -84,10 +85,13 @@ class TorchStack:
         return TorchDraws(keyed.seed, keyed.step) if self.config.randomness == "native" else keyed
 
     def describe(self) -> dict[str, Any]:
+        precision = torch.get_float32_matmul_precision()
+        warned = f"torch.set_float32_matmul_precision is {precision}: products of Float32 may be rounded to fewer bits"
         return {
+            **({} if precision == "highest" else {"matmul_precision": precision, "warning": warned}),
             "torch": torch.__version__,
             "step": self.step_form,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "tf32": torch.backends.cudnn.allow_tf32 if self.device.type == "cuda" else False,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -132,6 +136,7 @@ class TorchStack:
         native = self.config.randomness == "native"
         return {**self.state(), **exact_arrays(self.networks, self.optimisers, native, self.device)}
 
+    @under_own_settings
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         state = {key: value for key, value in arrays.items() if not key.startswith(PREFIX)}
         make_slots(self.networks, self.optimisers, state)
@@ -164,6 +169,7 @@ class TorchStack:
 
     # --- running ---------------------------------------------------------------------------------------------
 
+    @under_own_settings
     def step(
         self,
         batch: np.ndarray,
@@ -180,7 +186,6 @@ class TorchStack:
         every layer starts from that run's values (see :class:`~pygan.stacks.torch_run.Run`). Such a step is for
         looking at: the stack's own state afterwards is of no use and must be loaded anew.
         """
-        torch.set_num_threads(self._threads)
         given = {} if force is None else force.to_arrays()
         run = self.run_class(self, self._draws(draws), capture, impose, given, look)
         self._recipe.train_step(run, run.tensor(batch))
@@ -205,8 +210,8 @@ class TorchStack:
         batch_sha256 = sha256(batch.tobytes())
         return StepRecord(self._steps - 1, batch_sha256, tuple(run.order), run.sources, **parts)
 
+    @under_own_settings
     def generate(self, latent: np.ndarray) -> np.ndarray:
-        torch.set_num_threads(self._threads)
         run = self.run_class(self, self._draws(Draws(self.config.seed)))
         drawn = to_numpy(self._recipe.pictures(run, run.tensor(latent)))
         run.release()
@@ -219,9 +224,9 @@ class TorchStack:
         schedule = Schedule.of(self.config, images)
         return [sha256(schedule[step].tobytes()) for step in steps]
 
+    @under_own_settings
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
         seconds, losses = [], []
-        torch.set_num_threads(self._threads)
         for batch in batches:
             start = self._clock()
             run = self.run_class(self, self._draws(draws.at(self._steps)))

@@ -119,7 +119,7 @@ class FastTorchStack(TorchStack):
 
     def keep(self, draws: Draws, stream: str, shape: tuple[int, ...], rate: float) -> np.ndarray:
         """A dropout pattern, by two threads where the run may use two."""
-        if "masks" in self.changes and self._threads > 1:
+        if "masks" in self.changes and self.threads > 1:
             return drawn_in_halves(draws, stream, shape, rate)
         return draws.keep(stream, shape, rate)
 

@@ -28,6 +28,7 @@ from pygan.stacks import TimedSteps
 from pygan.stacks.fast.device_adam import DeviceAdam
 from pygan.stacks.fast.device_draws import DeviceDraws
 from pygan.stacks.fast.stack import FastRun, FastTorchStack
+from pygan.stacks.settings import under_own_settings
 from pygan.stacks.torch_run import Run, to_numpy
 
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -149,12 +150,12 @@ class StaticTorchStack(FastTorchStack):
                 for tensor, value in zip(tensors, saved, strict=True):
                     tensor.copy_(value)
 
+    @under_own_settings
     def step(self, batch: np.ndarray, draws: Draws, *arguments: Any, **named: Any) -> StepRecord:
         """One step; a static one where only losses are asked for and all draws follow from the key."""
         with tf32(self.precision == "tf32"):
             if any((*arguments, *named.values())) or not _keyed(draws):
                 return super().step(batch, draws, *arguments, **named)
-            torch.set_num_threads(self._threads)
             static = self.static_step(batch.shape)
             static.batch.copy_(torch.from_numpy(batch))
             self.device_draws.set(draws.seed, draws.step)
@@ -169,12 +170,12 @@ class StaticTorchStack(FastTorchStack):
         with tf32(self.precision == "tf32"):
             return super().generate(latent)
 
+    @under_own_settings
     def time_steps(self, batches: Sequence[np.ndarray], draws: Draws) -> TimedSteps:
         """Train on ``batches``, which are on the device before the first step; losses are read after the last."""
         with tf32(self.precision == "tf32"):
             if not _keyed(draws):
                 return super().time_steps(batches, draws)
-            torch.set_num_threads(self._threads)
             statics = [self.static_step(batch.shape) for batch in batches]
             resident = [torch.from_numpy(batch).to(self.device, self.dtype) for batch in batches]
             losses = [torch.zeros_like(static.losses) for static in statics]

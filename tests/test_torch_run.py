@@ -140,8 +140,13 @@ def test_layer_specs_name_kinds_and_numbers() -> None:
     assert TorchStack(CONFIG).update_numbers()["generator"]["beta1"] == CONFIG.constant(0.9)
 
 
-def test_two_stacks_of_other_thread_counts_run_side_by_side(batch: np.ndarray) -> None:
+def test_two_stacks_of_other_thread_counts_run_side_by_side(batch: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = TorchStack(CONFIG.replace(threads=1)), TorchStack(CONFIG.replace(threads=2))
-    for stack, threads in ((one, 1), (two, 2), (one, 1)):
+    seen: list[int] = []
+    step = one._recipe.train_step
+    monkeypatch.setattr(one._recipe, "train_step", lambda *given: (seen.append(torch.get_num_threads()), step(*given)))
+    before = torch.get_num_threads()
+    for stack in (one, two, one):
         stack.step(batch, Draws(0))
-        assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == before
+    assert seen == [1, 2, 1]

@@ -224,13 +224,15 @@ def _reason(verdict: str, rows: Sequence[Row]) -> str:
 
 @dataclass(frozen=True)
 class Shown:
-    """How far the pictures of two free runs lie apart, by step, and up to which step the eye sees no difference.
-    ``unfit``: a picture is not finite, or not of the other run's size."""
+    """How far the pictures of two free runs lie apart, by step, how many from the first on are equal in every byte,
+    and up to which step the eye sees no difference. ``unfit``: a picture is not finite, or not of the other run's size.
+    """
 
     reason: str
     steps: Sequence[PictureStep] = ()
     close_until: int | None = None
     unfit: bool = False
+    equal: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, in which a number that is not finite is None."""
@@ -247,12 +249,18 @@ def pictures_shown(flux: Run, torch: Run, config: Any) -> Shown:
     unfit = found.verdict == DIFFERS
     if unfit or not found.steps:
         return Shown(found.reason, found.steps, until, unfit)
+    equal = sum(1 for _ in itertools.takewhile(lambda pair: np.array_equal(*map(grid_of, pair)), pairs))
+    if equal == len(pairs):
+        told = f"all {equal} of both free runs are equal in every byte of the GIFs, up to step {found.steps[-1].step}"
+        return Shown(told, found.steps, until, equal=equal)
     why = "each run draws its own random numbers" if config.randomness == "native" else "free runs part by rounding"
     close = "no" if until is None else f"to step {until} their"
     told = f"{why}; their pictures are shown, not judged: {close} relative difference is below {CLOSE:.0%}"
     if any("values" not in mine.pictures for mine, _ in pairs):
         told += f", or no pixel of the recorded 8-bit pictures is off by more than {PIXEL} grey level"
-    return Shown(told, found.steps, until)
+    if equal:
+        told += f"; the first {equal} of {len(pairs)} are equal in every byte of the GIFs"
+    return Shown(told, found.steps, until, equal=equal)
 
 
 def _alike(one: StepRecord, other: StepRecord) -> tuple[StepRecord, StepRecord]:
@@ -350,7 +358,9 @@ def side_by_side_frames(flux: Run, torch: Run, step: StepVerdict, pictures: Show
         a, b, both = left.get(number), right.get(number), compared.get(number)
         note = f"First step: {step.verdict}."
         if both and both.verdict != DIFFERS:
-            note = f"Relative difference of the pictures {both.relative:.1e} (free runs: shown, not judged). {note}"
+            apart = f"Relative difference of the pictures {both.relative:.1e} (free runs: shown, not judged)."
+            same = a is not None and b is not None and np.array_equal(grid_of(a), grid_of(b))
+            note = f"{'Both pictures are equal in every byte.' if same else apart} {note}"
         frames.append(
             SideBySideFrame(
                 step=number,

@@ -241,7 +241,10 @@ def test_a_run_says_in_one_line_what_is_not_as_published(pygan: Pygan, capfd) ->
 def test_every_is_the_cadence_of_pictures_and_fps_writes_them_as_a_gif(pygan: Pygan) -> None:
     code, out, _ = pygan("train", *FLAGS, "--samples", 8, "--steps", 5, "--every", 2, "--fps", 4, "--out", "run")
     assert code == 0
-    assert out.splitlines()[-1] == "wrote 4 pictures, torch.trace, torch.gif and state.safetensors to run"
+    assert (
+        out.splitlines()[-1]
+        == "wrote 4 pictures, losses.csv, losses.png, torch.trace, torch.gif and state.safetensors to run"
+    )
     pictures = [read_png(path) for path in picture_files("run")]
     animation = read_gif("run/torch.gif")
     assert [path.name[12:18] for path in picture_files("run")] == ["000000", "000002", "000004", "000005"]
@@ -325,7 +328,7 @@ def test_gif_answers_with_both_statements_and_the_exit_code(pygan, monkeypatch, 
     got, out, err = pygan("gif", *arguments, "--json")
     answer = json.loads(out)
     assert (got, answer["exit_code"], answer["verdict"]) == (code, code, word)
-    assert answer["pictures"].keys() == {"reason", "close_until"}
+    assert answer["pictures"].keys() == {"reason", "close_until", "equal"}
     assert answer["pictures"]["close_until"] == (20 if word == "agree" else None)
     assert answer["flux"].startswith("Flux 0.16.9 (recorded)")
     assert all(Path(path).is_file() for path in answer["files"]) and {

@@ -81,7 +81,7 @@ def test_stopped_in_torchs_half_the_whole_of_flux_and_the_half_of_torch_stay(pyg
     reason = "stopped after 10 of 10 steps of flux and 7 of 10 steps of torch, so the pictures were not compared"
     summary = json.loads((run / "summary.json").read_text())
     assert (answer["verdict"], answer["pictures"], answer["stopped"]) == (
-        "agree", {"reason": reason, "close_until": None}, True,
+        "agree", {"reason": reason, "close_until": None, "equal": 0}, True,
     )  # fmt: skip
     assert (summary["verdict"], summary["reason"], summary["stopped"]) == ("agree", answer["reason"], True)
     assert summary["pictures"] == {**answer["pictures"], "steps": []}

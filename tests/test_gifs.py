@@ -236,15 +236,30 @@ def drawn(*gaps: float) -> tuple[Run, Run]:
     return run("Flux", [base] * len(gaps)), run("PyTorch", [base * np.float32(1 + gap) for gap in gaps])
 
 
-@pytest.mark.parametrize(
-    ("gaps", "until"), [((1e-6, 1e-4, 9e-3), 2), ((1e-6, 0.02, 1e-6), 0), ((0.02, 1e-6), None), ((0.0,), 0)]
-)
+@pytest.mark.parametrize(("gaps", "until"), [((1e-3, 1e-4, 9e-3), 2), ((1e-3, 0.02, 1e-6), 0), ((0.02, 1e-6), None)])
 def test_pictures_are_close_until_they_first_are_not_and_are_never_judged(gaps, until) -> None:
     found = gifs.pictures_shown(*drawn(*gaps), CONFIG)
     assert (found.close_until, found.unfit) == (until, False)
     told = "no relative difference" if until is None else f"to step {until} their relative difference"
     assert found.reason == f"free runs part by rounding; their pictures are shown, not judged: {told} is below 1%"
     assert {step.verdict for step in found.steps} == {NOT_RUN}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "equal", "told"),
+    [
+        ((0.0, 1e-12, 0.0), 3, "all 3 of both free runs are equal in every byte of the GIFs, up to step 2"),
+        ((0.0, 1e-12, 1e-3, 0.0), 2, "is below 1%; the first 2 of 4 are equal in every byte of the GIFs"),
+        ((1e-2, 0.0), 0, "is below 1%"),
+    ],
+)
+def test_pictures_that_are_equal_in_every_byte_are_counted_from_the_first_on(gaps, equal: int, told: str) -> None:
+    flux, mine = drawn(*gaps)
+    found = gifs.pictures_shown(flux, mine, CONFIG)
+    assert found.equal == equal and found.reason.endswith(told)
+    notes = [frame.note for frame in gifs.side_by_side_frames(flux, mine, StepVerdict(AGREE, "why"), found)]
+    same = "Both pictures are equal in every byte. First step: agree."
+    assert [note == same for note in notes] == [gap < 1e-6 for gap in gaps]
 
 
 def eight_bit(run: Run, change: Callable[[np.ndarray], np.ndarray] = lambda grid: grid) -> Run:
@@ -259,7 +274,7 @@ def test_beside_8_bit_pictures_no_rounding_to_8_bits_counts() -> None:
     run = dataclasses.replace(base, records=[dataclasses.replace(base.records[0], pictures={"values": grey})])
     found = gifs.pictures_shown(eight_bit(run), run, CONFIG)
     assert (found.steps[0].relative, found.close_until) == (0.0, 0)
-    assert found.reason.endswith("or no pixel of the recorded 8-bit pictures is off by more than 1 grey level")
+    assert found.equal == 1
 
     def moved(by: int) -> Callable[[np.ndarray], np.ndarray]:
         return lambda grid: np.where(np.arange(grid.size).reshape(grid.shape) % 7, grid, grid + np.uint8(by))
@@ -267,6 +282,7 @@ def test_beside_8_bit_pictures_no_rounding_to_8_bits_counts() -> None:
     one, two = (gifs.pictures_shown(eight_bit(run, moved(by)), run, CONFIG) for by in (1, 2))
     assert one.steps[0].relative > 0.1 and one.close_until == 0, "one grey level is what rounding leaves"
     assert two.close_until is None
+    assert one.reason.endswith("or no pixel of the recorded 8-bit pictures is off by more than 1 grey level")
     nan = dataclasses.replace(run, records=drawn(np.nan)[1].records)
     assert gifs.pictures_shown(eight_bit(run), nan, CONFIG).unfit
 
@@ -320,4 +336,7 @@ def test_the_summary_has_two_statements_and_a_row_for_each_picture(tmp_path: Pat
     assert {line.count("|") for line in lines[6:]} == {7}
     stored = json.loads((tmp_path / "summary.json").read_text())
     assert (stored["verdict"], stored["reason"], stored["steps"]) == (AGREE, "the same step", 2)
-    assert stored["pictures"].keys() == {"reason", "close_until", "steps"} and stored["pictures"]["close_until"] == 1
+    assert (
+        stored["pictures"].keys() == {"reason", "close_until", "equal", "steps"}
+        and stored["pictures"]["close_until"] == 1
+    )

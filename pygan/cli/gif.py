@@ -71,7 +71,8 @@ def gif(
     Ctrl-C, SIGTERM and SIGHUP (exit codes 130, 143, 129) leave the GIFs so far; what Flux did
     live goes on with --flux OUT/flux.trace.
     """
-    out = result_folder(out, "runs/gifs", ("*.gif", "summary.*", "contact_sheet.png", "*losses.png"), overwrite)
+    name = "runs/gifs-float64" if config.dtype == "float64" else "runs/gifs"
+    out = result_folder(out, name, ("*.gif", "summary.*", "contact_sheet.png", "*losses.png"), overwrite)
     with held(out):
         _gif(config, answer, flux, data, data_dir, samples, steps, step, fps, out)
 
@@ -187,7 +188,7 @@ def _gif(
 
     pictures = gifs.pictures_shown(flux_run, torch_run, config)
     gifs.write_gifs(out, flux_run, torch_run, judged, pictures, fps, facts, written)
-    told = {"reason": pictures.reason, "close_until": pictures.close_until}
+    told = {"reason": pictures.reason, "close_until": pictures.close_until, "equal": pictures.equal}
     answer |= {"verdict": judged.verdict, "reason": judged.reason, "pictures": told}
     console.print()
     _say_both(judged, pictures.reason)
@@ -238,5 +239,5 @@ def _leave(
     _say_both(judged, reason)
     if out / stopped.TRACE in files:
         say(f"What Flux did is kept: run again with --flux {out / stopped.TRACE} to compare it with PyTorch.")
-    told = {"reason": reason, "close_until": None}
+    told = {"reason": reason, "close_until": None, "equal": 0}
     return {"files": files, "verdict": judged.verdict, "reason": judged.reason, "pictures": told}

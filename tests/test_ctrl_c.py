@@ -73,8 +73,22 @@ def test_train_stopped_in_mid_training_leaves_the_state_and_trace_of_its_last_wh
     losses = [record.loss for record in train(again, digits, steps)]
     assert losses == [record.loss for record in records]
     same_arrays(stored, again.state())
-    left = ["checkpoints", "run.json", "state.safetensors", "torch.trace"]
+    left = ["checkpoints", "losses.csv", "losses.png", "run.json", "state.safetensors", "torch.trace"]
     assert sorted(path.name for path in out.iterdir() if "dcgan" not in path.name) == left
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.2])
+def test_an_impatient_user_sees_no_traceback(started, tmp_path: Path, pause: float) -> None:
+    out = tmp_path / "run"
+    process = started(["train", *FLAGS, "--steps", "1000000", "--out", str(out)], out / "dcgan_steps_000000.png")
+    for _ in range(6):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr == "stopped; every file written so far is valid\n" and "Traceback" not in stdout
+    records = list(Trace(out / "torch.trace"))
+    assert [record.step for record in records] == list(range(len(records)))
 
 
 def test_record_stopped_in_mid_recording_leaves_a_valid_trace(started, tmp_path: Path) -> None:

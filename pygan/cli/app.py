@@ -15,7 +15,7 @@ from pygan.cli import bench, compare, data, doctor, gif, julia, new, parity, rec
 from pygan.cli.faults import BAD_INPUT, expected, explained, interrupted, is_usage, write_log
 from pygan.cli.options import Command, asked_recipe
 from pygan.cli.output import folded, json_printed, print_json
-from pygan.cli.process import lasting_streams, signals_end_it, stop_code
+from pygan.cli.process import ignore_further, lasting_streams, signals_end_it, stop_code
 from pygan.config import RunConfig
 
 
@@ -98,6 +98,7 @@ def _code_of(stop: SystemExit) -> int:
 
 
 def _stopped() -> int:
+    ignore_further()
     _error_console().print("stopped; every file written so far is valid")
     _answer_once({"exit_code": stop_code(), "stopped": True})
     return stop_code()

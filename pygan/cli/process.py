@@ -49,6 +49,13 @@ def signals_end_it() -> Iterator[None]:
             signal.signal(one, before[one])
 
 
+def ignore_further() -> None:
+    """Let no further signal break the end of a command that is stopped already; for the rest of the process."""
+    if threading.current_thread() is threading.main_thread():
+        for one in ENDING:
+            signal.signal(one, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[Callable[[], None]]:
     """Hold the first signal to end back until the yielded function is called; a second one takes effect at once, and

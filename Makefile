@@ -5,15 +5,20 @@ PIP_ARGS ?=
 GIF_ARGS ?=
 FUZZ_ARGS ?=
 BIN := $(VENV)/bin
-# Where the GIFs go; without it runs/gifs, then runs/gifs-2 ...
+# Where the GIFs go; without it runs/gifs and runs/gifs-float64, then runs/gifs-2 ...
 OUT ?=
+# The pair whose pictures match to the last byte: Float64, a width at which it draws digits in minutes, Flux as recorded.
+MATCHING := --dtype float64 --width 16 --batch 32 --every 50 --flux recorded
 # Processes that share the test files: more than two gain little, the longest file decides.
 JOBS ?= 2
 
-.PHONY: gifs test test-all test-live fuzz soak bench bench-results docs lint coverage install dev clean
+.PHONY: gifs matching-gifs test test-all test-live fuzz soak bench bench-results docs lint coverage install dev clean
 
-gifs: install
+gifs: install matching-gifs
 	$(BIN)/pygan gif $(if $(OUT),--out $(OUT)) $(GIF_ARGS)
+
+matching-gifs: install
+	$(BIN)/pygan gif $(if $(OUT),--out $(OUT)-float64) $(MATCHING)
 
 test: install
 	$(BIN)/pytest tests parity_tests -n $(JOBS) --dist loadfile -m "not live and not cuda and not slow"

@@ -249,7 +249,7 @@ def pictures_shown(flux: Run, torch: Run, config: Any) -> Shown:
     unfit = found.verdict == DIFFERS
     if unfit or not found.steps:
         return Shown(found.reason, found.steps, until, unfit)
-    equal = sum(1 for _ in itertools.takewhile(lambda pair: np.array_equal(*map(grid_of, pair)), pairs))
+    equal = sum(1 for _ in itertools.takewhile(lambda pair: _same_bytes(*pair), pairs))
     if equal == len(pairs):
         told = f"all {equal} of both free runs are equal in every byte of the GIFs, up to step {found.steps[-1].step}"
         return Shown(told, found.steps, until, equal=equal)
@@ -271,6 +271,11 @@ def _alike(one: StepRecord, other: StepRecord) -> tuple[StepRecord, StepRecord]:
     if len(values) == 1 and np.isfinite(values[0]).all():
         one, other = (replace(record, pictures={"grid": grid_of(record)}) for record in both)
     return one, other
+
+
+def _same_bytes(one: StepRecord, other: StepRecord) -> bool:
+    """Do both records' pictures give the same 8-bit grid?"""
+    return bool(np.array_equal(grid_of(one), grid_of(other)))
 
 
 def _near(step: PictureStep, pair: tuple[StepRecord, StepRecord]) -> bool:
@@ -359,7 +364,7 @@ def side_by_side_frames(flux: Run, torch: Run, step: StepVerdict, pictures: Show
         note = f"First step: {step.verdict}."
         if both and both.verdict != DIFFERS:
             apart = f"Relative difference of the pictures {both.relative:.1e} (free runs: shown, not judged)."
-            same = a is not None and b is not None and np.array_equal(grid_of(a), grid_of(b))
+            same = a is not None and b is not None and _same_bytes(a, b)
             note = f"{'Both pictures are equal in every byte.' if same else apart} {note}"
         frames.append(
             SideBySideFrame(

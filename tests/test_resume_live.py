@@ -40,7 +40,7 @@ def ends_within(process: int, seconds: float) -> bool:
 
 
 MOMENTUM = """
-optimisers(::OwnConfig) = Dict("classifier" => OptimiserChain(WeightDecay(1.0f-4), Momentum(0.01f0, 0.9f0)))
+optimisers(::Recipe{:mine}) = Dict("classifier" => OptimiserChain(WeightDecay(1.0f-4), Momentum(0.01f0, 0.9f0)))
 """
 """Velocities are kept as they are, not as the state has them: divided by the learning rate."""
 

@@ -133,6 +133,8 @@ def serve() -> None:
 def command(asked: dict[str, Any]) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the tests may run under nohup
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(asked["folder"])
     log = os.open(f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for number in (1, 2):

@@ -14,6 +14,7 @@ from pygan.recipes.adam import OptimisersAdam
 from pygan.recipes.dropout import Dropout
 from pygan.recipes.flux_tutorial_config import FluxTutorialConfig
 from pygan.schedule import Schedule
+from pygan.stacks.settings import own_settings
 from pygan.stacks.torch_stack import TorchStack
 from pygan.state import widen
 from pygan.training import picture_latent, total_steps, train
@@ -184,7 +185,8 @@ def running_stats_after(stack: TorchStack, forwards: int, noise: np.ndarray) -> 
 def test_the_generators_running_statistics_move_exactly_once_a_step(narrow, a_batch: np.ndarray) -> None:
     stack = TorchStack(narrow)
     noise = Draws(0, 0).normal("noise", (8, 5))
-    once, twice = (running_stats_after(stack, count, noise) for count in (1, 2))
+    with own_settings(stack.threads):
+        once, twice = (running_stats_after(stack, count, noise) for count in (1, 2))
     stack.step(a_batch, Draws(0, 0))
     after = stack.state()
     for key, value in once.items():

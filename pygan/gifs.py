@@ -224,9 +224,8 @@ def _reason(verdict: str, rows: Sequence[Row]) -> str:
 
 @dataclass(frozen=True)
 class Shown:
-    """How far the pictures of two free runs lie apart, by step, how many from the first on are equal in every byte,
-    and up to which step the eye sees no difference. ``unfit``: a picture is not finite, or not of the other run's size.
-    """
+    """How far the pictures of two free runs lie apart, by step; how many from the first on are equal in every byte; up
+    to which step the eye sees no difference. ``unfit``: a picture is not finite, or not of the other run's size."""
 
     reason: str
     steps: Sequence[PictureStep] = ()
@@ -251,7 +250,7 @@ def pictures_shown(flux: Run, torch: Run, config: Any) -> Shown:
         return Shown(found.reason, found.steps, until, unfit)
     equal = sum(1 for _ in itertools.takewhile(lambda pair: _same_bytes(*pair), pairs))
     if equal == len(pairs):
-        told = f"all {equal} of both free runs are equal in every byte of the GIFs, up to step {found.steps[-1].step}"
+        told = f"all {equal} of both free runs are equal in every byte of the GIFs, up to step {pairs[-1][0].step}"
         return Shown(told, found.steps, until, equal=equal)
     why = "each run draws its own random numbers" if config.randomness == "native" else "free runs part by rounding"
     close = "no" if until is None else f"to step {until} their"

@@ -144,7 +144,7 @@ def followed(records: Iterable[StepRecord], label: str, steps: int, watch: Watch
     Ctrl-C takes effect between two steps, so that a state saved after it is one that a run really has. ``watch`` looks
     at every record once the reader is done with it; without one the first number that is not finite is only told.
     """
-    watch = watch or Watch(False, say_diverged, warn=say_collapsed)
+    watch = watch or Watch(False, say_diverged, warn=warn)
     with interrupts_held() as stop_if_asked:
         for record in _shown(records, label, steps):
             yield record
@@ -196,6 +196,11 @@ def say(text: str, style: str = "", label: str = "") -> None:
     console.print(line)
 
 
+def warn(text: str) -> None:
+    """Print a warning for people."""
+    say(text, "bold yellow", "warning:")
+
+
 def say_config(config: RunConfig) -> None:
     """Print in one line which recipe runs and which of its values are not the published ones."""
     values = [(item.name, getattr(config, item.name), item.default) for item in dataclasses.fields(config)]
@@ -206,13 +211,13 @@ def say_config(config: RunConfig) -> None:
 def say_warning(stack: Stack) -> None:
     """Print what a stack that has just started must tell its user, if anything."""
     if warning := stack.describe().get("warning"):
-        say(str(warning), "bold yellow", "warning:")
+        warn(str(warning))
 
 
 def say_notes(notes: Iterable[str]) -> None:
     """Print what a user must know of the data before a run on them."""
     for note in notes:
-        say(note, "bold yellow", "warning:")
+        warn(note)
 
 
 def say_rate(fps: float) -> None:
@@ -229,12 +234,7 @@ def say_diverged(text: str) -> None:
     say(text, "bold red", "warning:")
 
 
-def say_collapsed(text: str) -> None:
-    """Print a sign that a training has stopped to learn."""
-    say(text, "bold yellow", "warning:")
-
-
 def say_caveats(config: RunConfig) -> None:
     """Print what a run of this config must tell its user."""
     for caveat in config.caveats:
-        say(caveat, "bold yellow", "warning:")
+        warn(caveat)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pygan.cli.output import say, say_collapsed, say_diverged
+from pygan.cli.output import say, say_diverged, warn
 from pygan.data.registry import NAMES
 from pygan.errors import ConfigError, Diverged, StateError
 from pygan.run_folder import RUN_FILE, HeldFolder, StoredRun, held, recipe_files
@@ -113,7 +113,7 @@ class Kept:
         try:
             stack.checkpoint()
         except StateError as error:
-            say(f"{error}; so no checkpoints are kept", "bold yellow", "warning:")
+            warn(f"{error}; so no checkpoints are kept")
             self.checkpoints = None
 
     def save(self, step: int, stack: Stack, finished: bool = False) -> None:
@@ -146,7 +146,7 @@ def kept_run(run: StoredRun, out: Path, trace: Path, resume: bool) -> Iterator[K
     from pygan.traces import refuse_existing, remove_trace
 
     with held(out) as folder:
-        watch = Watch(run.arguments["on_nan"] == OnNan.stop, say_diverged, warn=say_collapsed)
+        watch = Watch(run.arguments["on_nan"] == OnNan.stop, say_diverged, warn=warn)
         checkpoints = Checkpoints(out, run.arguments["checkpoint_every"], watch)
         checkpoint = None
         if resume:
@@ -174,10 +174,10 @@ def _found(run: StoredRun, stored: StoredRun, out: Path, checkpoints: Checkpoint
     if stored.data.get("sha256") != run.data["sha256"]:
         raise ConfigError(f"--resume {out}: the images of {run.data['name']} are not those that the run has seen")
     if changed := [path for path, digest in stored.files.items() if run.files.get(path) != digest]:
-        say(f"{', '.join(changed)} has changed since the run began", "bold yellow", "warning:")
+        warn(f"{', '.join(changed)} has changed since the run began")
     checkpoint, faults = checkpoints.newest()
     for fault in faults:
-        say(f"{fault}; an older checkpoint is taken", "bold yellow", "warning:")
+        warn(f"{fault}; an older checkpoint is taken")
     if faults and checkpoint is None:
         raise ConfigError(f"--resume {out}: none of the checkpoints in {checkpoints.folder} is whole")
     first, steps = checkpoint.step if checkpoint else 0, run.arguments["steps"]

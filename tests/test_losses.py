@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from forked_pygan import SMALL
 from PIL import Image
 from run_pygan import Pygan
 
@@ -34,8 +35,7 @@ def test_every_digit_of_a_loss_is_kept_and_a_missing_one_is_empty(tmp_path: Path
 
 
 def test_train_writes_them_and_a_second_run_keeps_the_first(pygan: Pygan, tmp_path: Path) -> None:
-    small = ("--width", 2, "--latent-dim", 5, "--batch", 8, "--grid", 2, "--samples", 38, "--threads", 1)
-    code, out, err = pygan("train", *small, "--steps", 6, "--out", "run")
+    code, out, err = pygan("train", *SMALL, "--steps", 6, "--out", "run")
     assert code == 0, err
     assert "losses.csv, losses.png" in out
     rows = list(csv.DictReader((tmp_path / "run" / "losses.csv").read_text().splitlines()))
@@ -43,13 +43,12 @@ def test_train_writes_them_and_a_second_run_keeps_the_first(pygan: Pygan, tmp_pa
     assert [int(row["step"]) for row in rows] == [record.step for record in recorded if record.loss] == [*range(6)]
     for row, record in zip(rows, recorded, strict=False):
         assert {name: np.float32(row[name]) for name in record.loss} == record.loss
-    code, _, err = pygan("train", *small, "--steps", 6, "--out", "run")
+    code, _, err = pygan("train", *SMALL, "--steps", 6, "--out", "run")
     assert code == 2 and "already holds" in err
 
 
 def test_log_lines_say_rate_and_time_left(pygan: Pygan) -> None:
-    small = ("--width", 2, "--latent-dim", 5, "--batch", 8, "--grid", 2, "--samples", 38, "--threads", 1)
-    _, out, _ = pygan("train", *small, "--steps", 20, "--out", "run")
+    _, out, _ = pygan("train", *SMALL, "--steps", 20, "--out", "run")
     lines = [line for line in out.splitlines() if line.startswith("torch: step ")]
     assert "steps/s" not in lines[0], "the first step has no rate"
     assert all(" steps/s, 0:00:" in line and line.endswith(" left") for line in lines[1:-1])
